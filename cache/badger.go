@@ -1,0 +1,362 @@
+package cache
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// This is the only file that knows Badger. What it must keep to (measured with
+// v4.9.6, and read in its source):
+//   - A full disk kills the process, since values are written through sparse
+//     memory maps: the caller looks at the free space first.
+//   - Delete never gives space back for large values; DropPrefix does.
+//   - A value that was collected under a reader is empty, with no error.
+//   - The values of one transaction must fit one log file.
+//   - Nothing may wait inside Item.Value: it holds a lock of the log file.
+
+// keySize: 'p', volume (20), piece (4), chunk (2).
+const keySize = 1 + 20 + 4 + 2
+
+// txnBytes is how much goes into one transaction, in bytes, when pieces are
+// smaller. Larger pieces have one of their own.
+const txnBytes = 1 << 20
+
+// disk is the piece database. Tests wrap its functions to let them fail.
+// write, drop and collect are called by one goroutine.
+type disk struct {
+	// scan returns the pieces there are, complete or not, in no order.
+	scan func() ([]foundPiece, error)
+	// write stores records; they can be read when it returns.
+	write func(recs []record) error
+	// read copies len(p) bytes of a piece from off on. p ends in the piece.
+	read func(k pieceKey, p []byte, off int) error
+	// drop removes everything whose key has one of the prefixes.
+	drop func(prefixes [][]byte) error
+	// collect gives the space of dropped records back, a log file at a
+	// time; false when there is none worth it.
+	collect func() (bool, error)
+	// sync waits until what was written is safe from a power cut.
+	sync  func() error
+	close func() error
+}
+
+// pieceKey names a piece and says how it is cut.
+type pieceKey struct {
+	id    [20]byte
+	piece uint32
+	size  int // bytes of the piece
+	chunk int // bytes of a chunk
+}
+
+// record is a piece to be stored. The chunks are not kept.
+type record struct {
+	key    pieceKey
+	chunks [][]byte
+}
+
+type foundPiece struct {
+	id      [20]byte
+	piece   uint32
+	version uint64 // the order of writing
+	diskPiece
+}
+
+type badgerDisk struct {
+	db      *badger.DB
+	dir     string
+	maxTxn  int    // bytes of values
+	version uint64 // of the last transaction; owned by the writer
+	ahead   readAhead
+	flush   *flusher
+}
+
+// errStale is a value that is not what its key promises: it was collected
+// under the reader, or cut by a power failure.
+var errStale = errors.New("stored piece is incomplete")
+
+func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error) {
+	defer func() {
+		// Badger panics on some damaged files.
+		if r := recover(); r != nil {
+			d, err = nil, fmt.Errorf("badger panicked: %v", r)
+		}
+	}()
+	logFile := logFileSize(budget)
+	o := badger.DefaultOptions(dir).
+		WithValueThreshold(1 << 10).
+		WithMemTableSize(2 << 20).WithNumMemtables(2). // only keys land there
+		WithNumLevelZeroTables(2).WithNumLevelZeroTablesStall(4).WithNumCompactors(2).
+		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(0).
+		WithValueLogFileSize(logFile).
+		WithDetectConflicts(false).WithMetricsEnabled(false).WithSyncWrites(false).
+		WithLogger(badgerLog{log})
+	// Managed: versions are ours, so a reader need not wait for the commit
+	// under way, which may be in the middle of a sync.
+	db, err := badger.OpenManaged(o)
+	if err != nil {
+		return nil, err
+	}
+	b := &badgerDisk{
+		db: db, dir: dir, version: db.MaxVersion(),
+		maxTxn: int(logFile / 2),
+	}
+	b.flush = startFlusher(dir, db.Sync)
+	return &disk{
+		scan: b.scan, write: b.write, read: b.read, drop: b.drop,
+		collect: b.collect, sync: db.Sync, close: b.close,
+	}, nil
+}
+
+func (b *badgerDisk) scan() ([]foundPiece, error) {
+	txn := b.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{'p'}})
+	defer it.Close()
+	var found []foundPiece
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		key := item.Key()
+		if len(key) != keySize {
+			continue
+		}
+		id, piece := [20]byte(key[1:21]), binary.BigEndian.Uint32(key[21:25])
+		n := len(found) - 1
+		if n < 0 || found[n].piece != piece || found[n].id != id {
+			found = append(found, foundPiece{id: id, piece: piece})
+			n++
+		}
+		found[n].version = max(found[n].version, item.Version())
+		found[n].chunks++
+		found[n].bytes += uint32(valueSize(item))
+	}
+	return found, nil
+}
+
+// valueSize returns the length of a value without reading it. Badger's own
+// figure counts the length field as two bytes; it takes three from 16 KiB on.
+func valueSize(item *badger.Item) int64 {
+	n := item.ValueSize()
+	if n > 16<<10 {
+		n--
+	}
+	return n
+}
+
+func (b *badgerDisk) write(recs []record) error {
+	var entries []*badger.Entry
+	var commits []*commit
+	size, total := 0, 0
+	cut := func() {
+		if len(entries) > 0 {
+			commits = append(commits, b.commit(entries))
+			entries, size = nil, 0
+		}
+	}
+	for _, r := range recs {
+		if size+r.key.size > txnBytes {
+			cut()
+		}
+		prefix := piecePrefix(r.key.id, r.key.piece)
+		for i, c := range r.chunks {
+			if size+len(c) > b.maxTxn {
+				cut() // a piece in several transactions counts when all are there
+			}
+			key := binary.BigEndian.AppendUint16(prefix[:len(prefix):len(prefix)], uint16(i))
+			entries = append(entries, &badger.Entry{Key: key, Value: c})
+			size += len(c)
+			total += len(c)
+		}
+	}
+	cut()
+	var err error
+	for _, c := range commits {
+		err = errors.Join(err, b.wait(c))
+	}
+	b.flush.wrote(total)
+	return err
+}
+
+// commit is a transaction under way.
+type commit struct {
+	keys, values [][]byte
+	done         chan error
+}
+
+// commit starts a transaction. Several under way are written in one go.
+func (b *badgerDisk) commit(entries []*badger.Entry) *commit {
+	c := &commit{done: make(chan error, 1)}
+	for _, e := range entries {
+		c.keys, c.values = append(c.keys, e.Key), append(c.values, e.Value)
+	}
+	b.send(c)
+	return c
+}
+
+func (b *badgerDisk) send(c *commit) {
+	txn := b.db.NewTransactionAt(math.MaxUint64, true)
+	defer txn.Discard()
+	for i := range c.keys {
+		if err := txn.SetEntry(&badger.Entry{Key: c.keys[i], Value: c.values[i]}); err != nil {
+			c.done <- err
+			return
+		}
+	}
+	b.version++
+	if err := txn.CommitAt(b.version, func(err error) { c.done <- err }); err != nil {
+		c.done <- err
+	}
+}
+
+func (b *badgerDisk) wait(c *commit) error {
+	for range 1000 { // 2 s: a drop takes 12–150 ms
+		err := <-c.done
+		if !errors.Is(err, badger.ErrBlockedWrites) || b.db.IsClosed() {
+			return err
+		}
+		time.Sleep(2 * time.Millisecond)
+		b.send(c)
+	}
+	return <-c.done
+}
+
+func (b *badgerDisk) read(k pieceKey, p []byte, off int) error {
+	err := b.tryRead(k, p, off)
+	if err != nil { // collected under us: the key points elsewhere now
+		err = b.tryRead(k, p, off)
+	}
+	return err
+}
+
+func (b *badgerDisk) tryRead(k pieceKey, p []byte, off int) error {
+	txn := b.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	prefix := piecePrefix(k.id, k.piece)
+	for len(p) > 0 {
+		chunk := off / k.chunk
+		item, err := txn.Get(binary.BigEndian.AppendUint16(prefix[:len(prefix):len(prefix)], uint16(chunk)))
+		if err != nil {
+			return err
+		}
+		want := min(k.chunk, k.size-chunk*k.chunk)
+		n := 0
+		err = item.Value(func(v []byte) error {
+			if len(v) != want {
+				return errStale
+			}
+			at := off % k.chunk
+			b.ahead.touch(v)
+			n = copy(p, v[at:])
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errStale
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+func (b *badgerDisk) drop(prefixes [][]byte) error {
+	return b.db.DropPrefix(prefixes...)
+}
+
+func (b *badgerDisk) collect() (bool, error) {
+	switch err := b.db.RunValueLogGC(0.3); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+func (b *badgerDisk) close() error {
+	b.flush.stop()
+	return b.db.Close()
+}
+
+// badgerLog passes Badger's warnings on, as details: what matters of them is
+// told by the error that its caller gets.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.say(f, a...) }
+func (l badgerLog) Warningf(f string, a ...any) { l.say(f, a...) }
+func (l badgerLog) Infof(string, ...any)        {}
+func (l badgerLog) Debugf(string, ...any)       {}
+
+func (l badgerLog) say(f string, a ...any) {
+	text := strings.TrimSpace(fmt.Sprintf(f, a...))
+	l.log.Debug("badger", "says", text[:min(len(text), 300)])
+}
+
+// flusher starts writing log files back while they grow, so that the sync at
+// their end finds little to do, and syncs every few seconds.
+type flusher struct {
+	dir    string
+	sync   func() error
+	kick   chan struct{}
+	quit   chan struct{}
+	done   sync.WaitGroup
+	unsent int // bytes; owned by the writer
+}
+
+const (
+	flushBytes = 16 << 20
+	syncPeriod = 5 * time.Second
+)
+
+func startFlusher(dir string, sync func() error) *flusher {
+	f := &flusher{dir: dir, sync: sync, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	f.done.Add(1)
+	go f.run()
+	return f
+}
+
+// wrote counts what was written. It never waits.
+func (f *flusher) wrote(n int) {
+	f.unsent += n
+	if f.unsent < flushBytes {
+		return
+	}
+	select {
+	case f.kick <- struct{}{}:
+		f.unsent = 0
+	default: // still at the last one
+	}
+}
+
+func (f *flusher) run() {
+	defer f.done.Done()
+	tick := time.NewTicker(syncPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-f.kick:
+			startWriteback(f.dir)
+		case <-tick.C:
+			// An error shows again when the file is closed or
+			// collected; nothing here depends on it.
+			_ = f.sync()
+		case <-f.quit:
+			return
+		}
+	}
+}
+
+func (f *flusher) stop() {
+	close(f.quit)
+	f.done.Wait()
+}

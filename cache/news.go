@@ -1,0 +1,96 @@
+package cache
+
+import "sync"
+
+// news is the queue between the store, which must not call out with a lock
+// held, and the one goroutine that calls the volumes' functions.
+type news struct {
+	mu     sync.Mutex
+	queue  []any // spot: evicted; *Volume: room
+	more   *sync.Cond
+	closed bool
+}
+
+func (n *news) init() { n.more = sync.NewCond(&n.mu) }
+
+func (n *news) evicted(at spot) { n.push(at) }
+func (n *news) room(v *Volume)  { n.push(v) }
+
+func (n *news) push(item any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.queue = append(n.queue, item)
+		n.more.Signal()
+	}
+}
+
+// take waits for news. It returns nil after close, even if there are some.
+func (n *news) take() []any {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.queue) == 0 && !n.closed {
+		n.more.Wait()
+	}
+	if n.closed {
+		return nil
+	}
+	q := n.queue
+	n.queue = nil
+	return q
+}
+
+func (n *news) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	n.more.Broadcast()
+}
+
+// notify tells the volumes the news until the store is closed.
+func (s *Store) notify() {
+	for {
+		items := s.news.take()
+		if items == nil {
+			return
+		}
+		for _, item := range items {
+			if s.isClosed() {
+				return
+			}
+			s.tell(item)
+		}
+	}
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Store) tell(item any) {
+	switch item := item.(type) {
+	case spot:
+		s.mu.Lock()
+		onEvict := item.v.onEvict
+		// It may have come back meanwhile; then the owner never lost it.
+		if item.v.held(item.piece) {
+			onEvict = nil
+		}
+		s.mu.Unlock()
+		if onEvict != nil {
+			onEvict(int(item.piece))
+		}
+	case *Volume:
+		s.mu.Lock()
+		onRoom := item.onRoom
+		s.mu.Unlock()
+		if onRoom != nil {
+			onRoom()
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package cache
+
+// The RAM layer: who may have memory, and what is dropped for it.
+
+// reserve admits a draft.
+func (s *Store) reserve(b *buffer, urgent bool) error {
+	v, piece := b.v, uint32(b.piece)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case v.held(piece):
+		return ErrHeld
+	case v.drafts[piece] != nil:
+		return ErrDraftOpen
+	}
+	limit := s.opts.Memory
+	if !urgent {
+		limit = limit / 4 * draftShare
+	}
+	// A volume that has nothing in memory gets its piece in any case: it
+	// may be larger than the budget. Dirty pieces count, or a slow disk
+	// would not hold back a fast network.
+	if v.firm > 0 && s.firm+int64(b.room) > limit {
+		v.starved = true
+		return ErrNoRoom
+	}
+	s.firm += int64(b.room)
+	v.firm += int64(b.room)
+	s.reserved += int64(b.room)
+	v.drafts[piece] = b
+	s.stats.Drafts++
+	s.shrink()
+	return nil
+}
+
+// shrink drops hot pieces while the memory is over its budget. mu is held.
+func (s *Store) shrink() {
+	for s.reserved > s.opts.Memory && s.clean.head != nil {
+		s.drop(s.clean.head)
+	}
+}
+
+// drop takes a clean piece out of memory. mu is held.
+func (s *Store) drop(b *buffer) {
+	v, piece := b.v, uint32(b.piece)
+	s.clean.remove(b)
+	delete(v.ram, piece)
+	if _, ok := v.disk[piece]; !ok {
+		s.evicted(v, piece)
+	}
+	if b.refs.Add(-1) == 0 {
+		s.release(b)
+	}
+}
+
+// evicted counts a piece that is gone and queues the news. mu is held.
+func (s *Store) evicted(v *Volume, piece uint32) {
+	s.stats.Evicted++
+	s.news.evicted(spot{v, piece})
+}
+
+// unref gives a reference back.
+func (s *Store) unref(b *buffer) {
+	if b.refs.Add(-1) > 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release(b)
+}
+
+// release frees the memory of a buffer that nobody refers to. mu is held.
+func (s *Store) release(b *buffer) {
+	for i := range b.chunks {
+		if c := b.chunks[i].Swap(nil); c != nil {
+			s.mem.put(c)
+		}
+	}
+	s.reserved -= int64(b.room)
+}
+
+// yielded notes that memory which could not be dropped now can, and queues the
+// news for the volumes that asked in vain. mu is held.
+func (s *Store) yielded(b *buffer) {
+	s.firm -= int64(b.room)
+	b.v.firm -= int64(b.room)
+	for _, v := range s.volumes {
+		if v.starved {
+			v.starved = false
+			s.news.room(v)
+		}
+	}
+}
+
+// discard ends a draft that did not become a piece.
+func (s *Store) discard(b *buffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endDraft(b)
+	s.yielded(b)
+	if b.refs.Add(-1) == 0 {
+		s.release(b)
+	}
+}
+
+func (s *Store) endDraft(b *buffer) {
+	delete(b.v.drafts, uint32(b.piece))
+	s.stats.Drafts--
+}
+
+// commit turns a draft into a piece.
+func (s *Store) commit(b *buffer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endDraft(b)
+	if s.closed {
+		s.yielded(b)
+		if b.refs.Add(-1) == 0 {
+			s.release(b)
+		}
+		return ErrClosed
+	}
+	b.v.ram[uint32(b.piece)] = b
+	s.stats.Committed++
+	if s.disk == nil {
+		s.settle(b)
+		return nil
+	}
+	b.dirty = true
+	s.dirty = append(s.dirty, b)
+	s.work.Broadcast()
+	return nil
+}
+
+// settle makes a committed piece one that can be dropped. mu is held.
+func (s *Store) settle(b *buffer) {
+	b.dirty = false
+	s.clean.push(b)
+	s.yielded(b)
+	s.shrink()
+}

@@ -1,0 +1,294 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+const (
+	defaultMemory = 64 << 20
+	// draftShare is the part of the memory that drafts nobody is waiting
+	// for may take, in quarters.
+	draftShare = 3
+)
+
+// Options say where pieces are kept and how much room they may take.
+type Options struct {
+	// Dir is the data folder. Empty: RAM only, and nothing is locked.
+	Dir string
+	// Budget bounds the disk space of the pieces, in bytes of disk blocks
+	// really used. The log files are a 32nd of it (16–256 MiB). 0: RAM only.
+	Budget int64
+	// Memory bounds drafts, verified pieces that wait for the disk, and hot
+	// pieces, in bytes. A volume that has none of them gets one draft beyond
+	// it, so that pieces larger than Memory work. Default 64 MiB.
+	Memory int64
+	// Logger hears of a disk that fails and of a database moved aside.
+	// Default: silent.
+	Logger *slog.Logger
+
+	openDisk func(dir string, budget int64, log *slog.Logger) (*disk, error) // tests: a faulty disk
+	floor    int64                                                           // tests: bytes of disk kept free; default see minFree
+}
+
+// Store holds the pieces of all volumes.
+type Store struct {
+	// Set at start, read-only after.
+	opts  Options
+	log   *slog.Logger
+	dir   string // of the database; "" for RAM only
+	lock  *DirLock
+	mem   arena
+	ready chan struct{} // closed when disk is set
+	quit  chan struct{} // closed by Close
+	tasks sync.WaitGroup
+	reads sync.WaitGroup // reads from the disk under way; Add with mu held
+
+	// Set before ready is closed; read-only after.
+	disk *disk // nil for RAM only
+
+	mu       sync.Mutex
+	closed   bool
+	volumes  map[[20]byte]*Volume
+	reserved int64     // bytes of all buffers
+	firm     int64     // of these: drafts and dirty pieces, which cannot be dropped
+	clean    lru       // the others
+	dirty    []*buffer // committed, not on disk yet, in that order
+	writing  bool      // the writer is at work
+	work     *sync.Cond
+	news     news
+	stats    Stats
+	degraded error
+
+	// The pieces on disk in the order they were written, oldest first.
+	written []spot
+	live    int64 // bytes of all pieces on disk
+	// Owned by the writer.
+	space space
+}
+
+// spot names a piece of a volume.
+type spot struct {
+	v     *Volume
+	piece uint32
+}
+
+// Stats are counters since Open, and the state of the moment.
+type Stats struct {
+	Memory, MemoryUsed, MemoryFirm int64 // bytes: the budget, reserved, reserved by drafts and unwritten pieces
+	Budget, DiskLive, DiskUsed     int64 // bytes: the budget, pieces, disk blocks when last looked at
+	Drafts                         int   // open now
+	Unwritten                      int   // pieces that wait for the disk
+	Committed, Written, Evicted    int64 // pieces
+	BytesWritten                   int64
+	HitsRAM, HitsDisk, Misses      int64 // calls of ReadAt
+	WriteErrors, Lost              int64 // batches that failed; pieces that could not be read back
+}
+
+// Open opens the store. It returns before the disk is read: [Store.Volume]
+// and [Store.Degraded] wait for that. A bad disk is no error: then the store
+// works in RAM. The error is a [*LockedError] when another process uses Dir.
+func Open(opts Options) (*Store, error) {
+	if opts.Memory <= 0 {
+		opts.Memory = defaultMemory
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.openDisk == nil {
+		opts.openDisk = openBadger
+	}
+	s := &Store{
+		opts: opts, log: opts.Logger,
+		mem:     arena{limit: opts.Memory},
+		ready:   make(chan struct{}),
+		quit:    make(chan struct{}),
+		volumes: make(map[[20]byte]*Volume),
+	}
+	s.work = sync.NewCond(&s.mu)
+	s.news.init()
+	if opts.Dir != "" {
+		err := s.openDir()
+		var locked *LockedError
+		if errors.As(err, &locked) {
+			return nil, err
+		}
+		s.setDegraded(err)
+	}
+	s.start("notifier", s.notify)
+	s.start("writer", func() {
+		s.load()
+		s.write()
+	})
+	return s, nil
+}
+
+// start runs one of the store's goroutines, which Close waits for.
+func (s *Store) start(_ string, run func()) {
+	s.tasks.Add(1)
+	go func() {
+		defer s.tasks.Done()
+		run()
+	}()
+}
+
+// openDir makes and locks the data folder. An error that is not a LockedError
+// means RAM only.
+func (s *Store) openDir() error {
+	if err := os.MkdirAll(s.opts.Dir, 0o755); err != nil {
+		return fmt.Errorf("create data folder: %w", err)
+	}
+	lock, err := Lock(s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	s.lock = lock
+	if s.opts.Budget > 0 {
+		s.dir = filepath.Join(s.opts.Dir, "pieces")
+	}
+	return nil
+}
+
+// Degraded says why pieces are not kept on disk although they should be; nil
+// when they are, or when Options ask for RAM only. It changes at run time: a
+// disk that was full may have room again.
+func (s *Store) Degraded() error {
+	<-s.ready
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.degraded
+}
+
+// setDegraded notes why there is no disk, nil when there is, and logs changes.
+func (s *Store) setDegraded(err error) {
+	s.mu.Lock()
+	before := s.degraded
+	s.degraded = err
+	s.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		s.log.Warn("pieces are kept in memory only", "dir", s.opts.Dir, "error", err)
+	case err == nil && before != nil:
+		s.log.Info("pieces are kept on disk again", "dir", s.opts.Dir)
+	}
+}
+
+// Volume returns the volume of an identifier, with what is held of it. The
+// same volume is returned every time; the geometry must be the same too.
+func (s *Store) Volume(id [20]byte, g Geometry) (*Volume, error) {
+	if err := g.check(); err != nil {
+		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	<-s.ready
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	v := s.volumes[id]
+	if v == nil {
+		v = newVolume(s, id)
+		s.volumes[id] = v
+	}
+	if err := v.adopt(g); err != nil {
+		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	return v, nil
+}
+
+// Sync waits until what was committed is on disk and synced. With a degraded
+// disk there may be nothing to wait for.
+func (s *Store) Sync() error {
+	<-s.ready
+	s.mu.Lock()
+	for !s.closed && (len(s.dirty) > 0 || s.writing) {
+		s.work.Wait()
+	}
+	if s.closed || s.disk == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	s.reads.Add(1)
+	s.mu.Unlock()
+	defer s.reads.Done()
+	return s.disk.sync()
+}
+
+// Stats returns the counters.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Memory, st.MemoryUsed, st.MemoryFirm = s.opts.Memory, s.reserved, s.firm
+	st.Budget, st.DiskLive = s.opts.Budget, s.live
+	st.Unwritten = len(s.dirty)
+	return st
+}
+
+// Close writes what is committed, closes the database and unlocks the folder.
+// When ctx ends first, Close returns its error; what was not written by then
+// is lost when the process ends, and nothing else. Volumes and drafts return
+// [ErrClosed] from then on. No callback runs after Close returned nil.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.quit)
+	s.work.Broadcast()
+	s.mu.Unlock()
+	s.news.close()
+
+	done := make(chan error, 1)
+	go func() { // ends with the process at the latest; done is buffered
+		done <- s.finish()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("close cache: %w", context.Cause(ctx))
+	}
+}
+
+func (s *Store) finish() error {
+	s.tasks.Wait()
+	s.reads.Wait()
+	var err error
+	if s.disk != nil {
+		err = s.disk.close()
+	}
+	s.mu.Lock()
+	for b := s.clean.head; b != nil; b = s.clean.head {
+		s.drop(b)
+	}
+	s.mu.Unlock()
+	s.mem.close()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Unlock())
+	}
+	if err != nil {
+		return fmt.Errorf("close cache: %w", err)
+	}
+	return nil
+}
+
+// pause waits, but not beyond Close. It says whether the store is still open.
+func (s *Store) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.quit:
+		return false
+	}
+}

@@ -1,0 +1,166 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// Volume is a numbered sequence of pieces, some of which are held.
+type Volume struct {
+	// Set at start, read-only after. The geometry is set by Store.Volume
+	// before anybody else has the volume.
+	store    *Store
+	id       [20]byte
+	geometry Geometry
+	chunk    int // bytes
+
+	// Guarded by Store.mu.
+	disk    map[uint32]diskPiece
+	ram     map[uint32]*buffer // committed
+	drafts  map[uint32]*buffer // open
+	firm    int64              // bytes of drafts and dirty pieces
+	starved bool               // a draft was refused
+	onEvict func(piece int)
+	onRoom  func()
+}
+
+// diskPiece is what is on disk of a piece.
+type diskPiece struct {
+	chunks uint16
+	bytes  uint32
+}
+
+func newVolume(s *Store, id [20]byte) *Volume {
+	return &Volume{
+		store: s, id: id,
+		disk: make(map[uint32]diskPiece), ram: make(map[uint32]*buffer), drafts: make(map[uint32]*buffer),
+	}
+}
+
+// adopt sets the geometry. Pieces on disk that do not fit it, or of which a
+// chunk is missing, are not held; they stay in the order of eviction, which
+// removes them. Store.mu is held.
+func (v *Volume) adopt(g Geometry) error {
+	if v.chunk != 0 {
+		if v.geometry.PieceLength != g.PieceLength || v.geometry.Length != g.Length {
+			return errors.New("geometry differs from the one before")
+		}
+		return nil
+	}
+	v.geometry, v.chunk = g, g.chunkSize()
+	for piece, d := range v.disk {
+		size := g.PieceSize(int(piece))
+		if size == 0 || int(d.bytes) != size || int(d.chunks) != v.chunks(size) {
+			v.store.live -= int64(d.bytes)
+			delete(v.disk, piece)
+		}
+	}
+	return nil
+}
+
+// chunks returns how many chunks a piece of so many bytes has.
+func (v *Volume) chunks(size int) int { return (size + v.chunk - 1) / v.chunk }
+
+// Notify sets the functions that are told of evicted pieces, and of room for
+// drafts after an ErrNoRoom. Either may be nil; the call replaces the ones
+// before. They are called by one goroutine, in order, with no lock held; while
+// one blocks, the others wait, but not the store.
+func (v *Volume) Notify(onEvict func(piece int), onRoom func()) {
+	v.store.mu.Lock()
+	defer v.store.mu.Unlock()
+	v.onEvict, v.onRoom = onEvict, onRoom
+}
+
+// Pieces returns the pieces held; bit i%64 of word i/64 is piece i.
+func (v *Volume) Pieces() []uint64 {
+	held := newBitmap(v.geometry.NumPieces())
+	v.store.mu.Lock()
+	defer v.store.mu.Unlock()
+	for piece := range v.disk {
+		held.set(int(piece))
+	}
+	for piece := range v.ram {
+		held.set(int(piece))
+	}
+	return held
+}
+
+// Has says whether a piece is held.
+func (v *Volume) Has(piece int) bool {
+	if v.geometry.PieceSize(piece) == 0 {
+		return false
+	}
+	v.store.mu.Lock()
+	defer v.store.mu.Unlock()
+	return v.held(uint32(piece))
+}
+
+func (v *Volume) held(piece uint32) bool {
+	_, disk := v.disk[piece]
+	return disk || v.ram[piece] != nil
+}
+
+// ReadAt copies from a piece, from off on, and returns how many bytes: fewer
+// than len(p) only at the end of the piece. The error is [ErrMissing] when the
+// piece is not held, which includes that it was evicted a moment ago or could
+// not be read back from the disk (then onEvict is told).
+func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
+	size := v.geometry.PieceSize(piece)
+	if size == 0 || off < 0 || off > size {
+		return 0, fmt.Errorf("read %d bytes at %d of piece %d: out of range", len(p), off, piece)
+	}
+	s := v.store
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return 0, ErrClosed
+	}
+	if b := v.ram[uint32(piece)]; b != nil {
+		b.refs.Add(1) // the table has one, so there is at least one
+		if !b.dirty {
+			s.clean.remove(b)
+			s.clean.push(b)
+		}
+		s.stats.HitsRAM++
+		s.mu.Unlock()
+		defer s.unref(b)
+		return b.copyOut(p, off), nil
+	}
+	if _, ok := v.disk[uint32(piece)]; !ok {
+		s.stats.Misses++
+		s.mu.Unlock()
+		return 0, ErrMissing
+	}
+	s.stats.HitsDisk++
+	s.reads.Add(1)
+	s.mu.Unlock()
+	defer s.reads.Done()
+	p = p[:min(len(p), size-off)]
+	if err := s.disk.read(v.key(piece, size), p, off); err != nil {
+		s.lost(v, uint32(piece), err)
+		return 0, ErrMissing
+	}
+	return len(p), nil
+}
+
+func (v *Volume) key(piece, size int) pieceKey {
+	return pieceKey{id: v.id, piece: uint32(piece), size: size, chunk: v.chunk}
+}
+
+// Draft opens a draft of a piece and reserves its memory. urgent: a reader
+// waits for it, so the last quarter of the memory may be used. The error is
+// [ErrNoRoom], [ErrHeld], [ErrDraftOpen] or [ErrClosed].
+func (v *Volume) Draft(piece int, urgent bool) (*Draft, error) {
+	size := v.geometry.PieceSize(piece)
+	if size == 0 {
+		return nil, fmt.Errorf("open draft of piece %d: no such piece", piece)
+	}
+	n := v.chunks(size)
+	b := &buffer{v: v, piece: piece, size: size, room: n * v.chunk, chunks: make([]atomic.Pointer[chunk], n)}
+	b.refs.Store(1)
+	if err := v.store.reserve(b, urgent); err != nil {
+		return nil, err
+	}
+	return &Draft{v: v, buf: b, size: size, blocks: make([]atomic.Uint32, (size+BlockSize-1)/BlockSize)}, nil
+}

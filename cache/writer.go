@@ -1,0 +1,258 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+const (
+	// batchBytes is how much is given to the disk at once. More hides the
+	// cost of small pieces, less shortens the time until a piece is safe.
+	batchBytes = 4 << 20
+	// A disk that failed is left alone for retryMin, doubled up to retryMax
+	// while it goes on failing. Pieces committed meanwhile live in RAM.
+	retryMin = time.Second
+	retryMax = time.Minute
+)
+
+// load opens the database and reads what it holds. It closes ready.
+func (s *Store) load() {
+	defer close(s.ready)
+	if s.dir == "" {
+		return
+	}
+	d, found, err := s.openDatabase()
+	if err != nil {
+		s.setDegraded(err)
+		return
+	}
+	s.disk = d
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index(found)
+}
+
+// openDatabase opens the database; one that cannot be opened is moved aside,
+// replacing the one moved before, and an empty one is made.
+func (s *Store) openDatabase() (*disk, []foundPiece, error) {
+	// Badger dies by SIGBUS when it opens or writes on a full disk.
+	if free, err := freeSpace(s.opts.Dir); err != nil {
+		return nil, nil, err
+	} else if free < openFloor && s.opts.floor == 0 {
+		return nil, nil, fmt.Errorf("open piece database: %d MiB free, %d needed", free>>20, openFloor>>20)
+	}
+	attempts := openAttempts{path: s.dir + ".opening"}
+	var d *disk
+	var found []foundPiece
+	err := attempts.begin()
+	if err == nil {
+		d, found, err = s.tryOpen()
+	}
+	if errors.Is(err, os.ErrPermission) || isReadOnly(err) {
+		return nil, nil, err
+	}
+	if err != nil {
+		aside := s.dir + ".broken"
+		s.log.Warn("piece database moved aside, starting with an empty one", "to", aside, "error", err)
+		if err := moveAside(s.dir, aside); err != nil {
+			return nil, nil, err
+		}
+		if d, found, err = s.tryOpen(); err != nil {
+			return nil, nil, err
+		}
+	}
+	attempts.end()
+	return d, found, nil
+}
+
+func (s *Store) tryOpen() (d *disk, found []foundPiece, err error) {
+	if d, err = s.opts.openDisk(s.dir, s.opts.Budget, s.log); err != nil {
+		return nil, nil, fmt.Errorf("open piece database: %w", err)
+	}
+	if found, err = d.scan(); err != nil {
+		_ = d.close() // the error of the scan is the cause
+		return nil, nil, fmt.Errorf("read piece database: %w", err)
+	}
+	return d, found, nil
+}
+
+func moveAside(dir, aside string) error {
+	if err := os.RemoveAll(aside); err != nil {
+		return fmt.Errorf("remove old piece database: %w", err)
+	}
+	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("move piece database aside: %w", err)
+	}
+	return nil
+}
+
+// index takes over what the database holds, in the order it was written.
+func (s *Store) index(found []foundPiece) {
+	slices.SortStableFunc(found, func(a, b foundPiece) int {
+		switch {
+		case a.version < b.version:
+			return -1
+		case a.version > b.version:
+			return 1
+		}
+		return 0
+	})
+	s.written = make([]spot, 0, len(found))
+	for _, f := range found {
+		v := s.volumes[f.id]
+		if v == nil {
+			v = newVolume(s, f.id)
+			s.volumes[f.id] = v
+		}
+		v.disk[f.piece] = f.diskPiece
+		s.written = append(s.written, spot{v, f.piece})
+		s.live += int64(f.bytes)
+	}
+}
+
+// write is the writer: it brings dirty pieces to the disk until Close.
+func (s *Store) write() {
+	var hold struct {
+		until time.Time
+		wait  time.Duration
+		err   error
+	}
+	for {
+		batch := s.nextBatch()
+		if batch == nil {
+			return
+		}
+		err := hold.err
+		if !time.Now().Before(hold.until) {
+			err = s.writeBatch(batch)
+			hold.err = err
+			if err != nil {
+				hold.wait = min(max(2*hold.wait, retryMin), retryMax)
+				hold.until = time.Now().Add(hold.wait)
+			} else {
+				hold.wait = 0
+			}
+			s.setDegraded(err)
+		}
+		s.wrote(batch, err)
+	}
+}
+
+// nextBatch waits for dirty pieces. It returns nil when the store is closed
+// and there are none left.
+func (s *Store) nextBatch() []*buffer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.dirty) == 0 {
+		if s.closed {
+			return nil
+		}
+		s.work.Wait()
+	}
+	n, bytes := 0, 0
+	for n < len(s.dirty) && (n == 0 || bytes+s.dirty[n].size <= batchBytes) {
+		bytes += s.dirty[n].size
+		n++
+	}
+	batch := slices.Clone(s.dirty[:n])
+	s.dirty = slices.Delete(s.dirty, 0, n)
+	s.writing = true
+	return batch
+}
+
+func (s *Store) writeBatch(batch []*buffer) error {
+	recs := make([]record, len(batch))
+	var bytes int64
+	for i, b := range batch {
+		recs[i] = record{key: b.v.key(b.piece, b.size)}
+		for j := range b.chunks {
+			recs[i].chunks = append(recs[i].chunks, b.bytes(j*b.v.chunk))
+		}
+		bytes += int64(b.size)
+	}
+	if err := s.makeRoom(bytes); err != nil {
+		return err
+	}
+	s.space.used += bytes
+	if err := s.disk.write(recs); err != nil {
+		return fmt.Errorf("write pieces: %w", err)
+	}
+	return nil
+}
+
+// wrote enters a batch as written, or as pieces that live in RAM.
+func (s *Store) wrote(batch []*buffer, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range batch {
+		if err == nil {
+			b.v.disk[uint32(b.piece)] = diskPiece{chunks: uint16(len(b.chunks)), bytes: uint32(b.size)}
+			s.written = append(s.written, spot{b.v, uint32(b.piece)})
+			s.live += int64(b.size)
+			s.stats.Written++
+			s.stats.BytesWritten += int64(b.size)
+		}
+		s.settle(b)
+	}
+	if err != nil {
+		s.stats.WriteErrors++
+	}
+	s.stats.DiskUsed = s.space.used
+	s.writing = false
+	s.work.Broadcast()
+}
+
+// lost forgets a piece that could not be read back.
+func (s *Store) lost(v *Volume, piece uint32, err error) {
+	s.mu.Lock()
+	d, ok := v.disk[piece]
+	if ok && !s.closed {
+		delete(v.disk, piece)
+		s.live -= int64(d.bytes)
+		s.stats.Lost++
+		if v.ram[piece] == nil {
+			s.evicted(v, piece)
+		}
+	}
+	s.mu.Unlock()
+	if ok { // otherwise it was evicted meanwhile
+		s.log.Debug("piece could not be read back", "piece", piece, "error", err)
+	}
+}
+
+// openAttempts counts, in a file, the openings of the database that were begun
+// and not ended. Badger ends the process on some damage; after three such ends
+// in a row the database is moved aside. One is not enough: the process may
+// have been killed in the middle of a good opening.
+type openAttempts struct{ path string }
+
+const maxOpenAttempts = 3
+
+func (a openAttempts) begin() error {
+	if err := os.MkdirAll(filepath.Dir(a.path), 0o755); err != nil {
+		return fmt.Errorf("create data folder: %w", err)
+	}
+	f, err := os.OpenFile(a.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("note opening of the piece database: %w", err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("note opening of the piece database: %w", err)
+	}
+	if fi.Size() >= maxOpenAttempts {
+		return fmt.Errorf("the last %d openings of the piece database did not end", fi.Size())
+	}
+	if _, err := f.Write([]byte{'.'}); err != nil {
+		return fmt.Errorf("note opening of the piece database: %w", err)
+	}
+	return nil
+}
+
+// end forgets the attempts. If it fails, the next opening counts one more.
+func (a openAttempts) end() { _ = os.Remove(a.path) }
