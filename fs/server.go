@@ -1,0 +1,196 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/time/rate"
+)
+
+// Options say how to mount. The zero value works.
+type Options struct {
+	// AllowOther lets other users in. For a user other than root it needs
+	// user_allow_other in /etc/fuse.conf. Default: only the mounting user.
+	AllowOther bool
+	// FSName is the first column of df. Default "swarmfs".
+	FSName string
+	// XAttrs answers getxattr: user.swarmfs.infohash and user.swarmfs.path. It
+	// makes `ls -l` of a large directory some ten times slower. Default off.
+	XAttrs bool
+	// BlockedReads is how many reads may wait for data at once; the next ones
+	// fail with EAGAIN. Each holds a buffer of up to 1 MiB. It stays below the
+	// 1024 requests that the kernel has under way for its page cache, so that
+	// reads that need not wait still come through. Default and at most 768.
+	BlockedReads int
+	// Files returns the files of .swarmfs. It is called at every look at them
+	// and may be called concurrently. Default none.
+	Files func() []VirtualFile
+	// Logger gets what goes wrong, a line or so a minute at most. Default
+	// slog.DiscardHandler.
+	Logger *slog.Logger
+}
+
+const maxBlockedReads = maxBackground * 3 / 4
+
+// ErrExists is returned by Add for a torrent that is shown already.
+var ErrExists = errors.New("torrent is mounted already")
+
+// A Server shows torrents on a mountpoint. It is made by New or Mount and safe
+// for concurrent use.
+type Server struct {
+	// Set at start, read-only after.
+	opts    Options
+	fs      *filesystem
+	waiters *waiters
+
+	closing sync.Once
+	done    chan struct{}
+
+	mu     sync.Mutex
+	mount  *kernelMount // nil before Mount
+	closed bool
+}
+
+// New returns a server that is not mounted yet, so that the first look at the
+// mount already finds what was added before.
+func New(o Options) *Server {
+	if o.FSName == "" {
+		o.FSName = "swarmfs"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.BlockedReads <= 0 || o.BlockedReads > maxBlockedReads {
+		o.BlockedReads = maxBlockedReads
+	}
+	uid, gid, now := uint32(os.Getuid()), uint32(os.Getgid()), time.Now()
+	w := &waiters{limit: int64(o.BlockedReads), quit: make(chan struct{}), look: lookAtCaller}
+	return &Server{
+		opts:    o,
+		waiters: w,
+		done:    make(chan struct{}),
+		fs: &filesystem{
+			readOnly: readOnly{fuse.NewDefaultRawFileSystem()},
+			uid:      uid, gid: gid, started: now,
+			control:  newControl(uid, gid, now, o.Files),
+			handles:  handles{waiters: w, log: o.Logger, complain: rate.Sometimes{First: 3, Interval: 10 * time.Second}, open: make(map[uint64]*handle)},
+			branches: make(map[uint64]*branch),
+			names:    make(map[string]*branch),
+		},
+	}
+}
+
+// Mount makes a server and mounts it on dir. Errors are *MountError.
+func Mount(dir string, o Options) (*Server, error) {
+	s := New(o)
+	if err := s.Mount(dir); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Mount mounts the server on dir, an existing empty directory. What a crashed
+// swarmfs left mounted there is removed first. It is called at most once.
+// Errors are *MountError; nothing is mounted then.
+func (s *Server) Mount(dir string) error {
+	abs, err := prepareMountpoint(dir)
+	if err != nil {
+		return err
+	}
+	m, err := mountKernel(abs, s.fs, mountOptions(&s.opts, s.onPanic), s.opts.Logger)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.mount = m
+	s.mu.Unlock()
+	m.loops.Go(func() {
+		<-m.done
+		s.closing.Do(func() { close(s.waiters.quit) })
+		close(s.done)
+	})
+	return nil
+}
+
+// onPanic answers a request whose handler had a bug.
+func (s *Server) onPanic(v any) fuse.Status {
+	s.opts.Logger.Error("request panicked", "panic", v, "stack", string(debug.Stack()))
+	return fuse.EIO
+}
+
+// Done is closed when the mount is gone, whoever unmounted it.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Add shows a torrent under name, or under its own if name is empty, and
+// returns the name it got: when that one is taken, part of the infohash is
+// added, before the extension of a file. It is visible when Add returns. The
+// error is ErrExists, or says what is wrong with the name.
+func (s *Server) Add(t Torrent, name string) (shown string, err error) {
+	info := t.Info()
+	if name == "" {
+		name = info.Name
+	}
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	created := t.Created()
+	if created.IsZero() {
+		created = time.Now()
+	}
+	b := &branch{
+		torrent: t, info: info, tree: info.Tree(),
+		mtime: uint64(min(max(created.Unix(), 0), math.MaxInt32*2+1)),
+	}
+	if b.tree.Len() > maxEntries {
+		return "", fmt.Errorf("add %q: more than %d entries", name, maxEntries)
+	}
+	if err := s.fs.add(b, name); err != nil {
+		return "", fmt.Errorf("add %q: %w", name, err)
+	}
+	s.forgetName(b.name)
+	return b.name, nil
+}
+
+// Remove hides a torrent. Files of it that are open stay so; what reading them
+// gives is the Torrent's business. A name that is not shown is ignored.
+func (s *Server) Remove(shown string) {
+	if s.fs.remove(shown) {
+		s.forgetName(shown)
+	}
+}
+
+// forgetName makes the kernel look up a name in the root again. It must be
+// called without a lock that a request may want.
+func (s *Server) forgetName(name string) {
+	s.mu.Lock()
+	m := s.mount
+	s.mu.Unlock()
+	if m != nil {
+		// ENOENT: the kernel never heard of it. The notification that deletes
+		// would also mark the directory dead, and it may come back.
+		_ = m.fuse.EntryNotify(rootID, name)
+	}
+}
+
+// Close fails all waiting reads with EIO, unmounts, and waits for the server to
+// end, all within ctx and about three seconds. A mount that is busy for two
+// seconds is detached and its connection cut. The error says what could not be
+// cleaned up; the end of the process does the rest.
+func (s *Server) Close(ctx context.Context) error {
+	s.closing.Do(func() { close(s.waiters.quit) })
+	s.mu.Lock()
+	m := s.mount
+	s.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	return m.unmount(ctx)
+}
