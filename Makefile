@@ -1,0 +1,52 @@
+# swarmfs: `make demo` shows it at work, `make test` proves it.
+# On Debian, as root, what is missing is installed (see .ci/setup.sh);
+# otherwise one line says what to install.
+
+GO       ?= go
+FUZZTIME ?= 20s
+# Packages without sockets or mounts of their own: quick under the race detector.
+PURE      = ./metainfo/... ./swarm/wire/... ./swarm/engine/... ./swarm/tracker/...
+
+.PHONY: demo test check race race-pure fuzz bench build install-tools integration clean
+
+demo:                    ## make a video, share it, mount it, play it, copy it out
+	@.ci/setup.sh demo
+	@GO="$(GO)" .ci/demo.sh
+
+test:                    ## all tests, with real clients, a real kernel and real mounts
+	@.ci/setup.sh test
+	$(GO) test -timeout 30m ./...
+
+integration:             ## only the tests with real clients, one line each
+	@.ci/setup.sh test
+	$(GO) test -count=1 -timeout 30m -v ./integration
+
+check: install-tools     ## formatting, vet, staticcheck, who may import whom
+	@out=$$(bin/gofumpt -l .); if [ -n "$$out" ]; then echo "not formatted by gofumpt:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	bin/staticcheck ./...
+	$(GO) test -short -count=1 ./integration
+
+race:                    ## unit tests of every package under the race detector
+	@.ci/setup.sh race
+	$(GO) test -race -short -timeout 30m ./...
+
+race-pure:
+	@.ci/setup.sh race
+	$(GO) test -race -short -timeout 30m $(PURE)
+
+fuzz:                    ## every fuzz target for FUZZTIME
+	@GO="$(GO)" .ci/fuzz.sh $(FUZZTIME)
+
+bench:                   ## Go benchmarks, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+build:                   ## bin/swarmfs
+	$(GO) build -o bin/swarmfs ./cmd/swarmfs
+
+install-tools:           ## bin/gofumpt and bin/staticcheck, at the versions of .ci/tools/go.mod
+	@mkdir -p bin
+	@cd .ci/tools && $(GO) build -o ../../bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+
+clean:
+	rm -rf bin

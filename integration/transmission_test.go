@@ -1,0 +1,149 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// transmission is a transmission-daemon, driven by its RPC. It is the strict
+// one of the clients: it refuses peers in 127/8, and it tries to encrypt
+// before it speaks plainly.
+type transmission struct {
+	*process
+	url, session string
+}
+
+const (
+	transmissionPort    = 6883
+	transmissionRPCPort = 9091
+)
+
+func startTransmission(t *testing.T, n *node) *transmission {
+	t.Helper()
+	dir := t.TempDir()
+	settings, err := json.Marshal(map[string]any{
+		"bind-address-ipv4":       n.ip,
+		"dht-enabled":             false,
+		"lpd-enabled":             false,
+		"utp-enabled":             false,
+		"port-forwarding-enabled": false,
+		"peer-port":               transmissionPort,
+		"rpc-port":                transmissionRPCPort,
+		"rpc-bind-address":        n.ip,
+		"rpc-whitelist-enabled":   false,
+		"watch-dir-enabled":       false,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "settings.json"), settings, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "transmission-daemon", n.command("transmission-daemon", "-f", "-g", dir, "--log-debug"))
+	d := &transmission{process: p, url: fmt.Sprintf("http://%s/transmission/rpc", n.addr(transmissionRPCPort))}
+	eventually(t, 20*time.Second, "transmission to answer", func() bool {
+		return d.call("session-get", map[string]any{}, nil) == nil
+	})
+	return d
+}
+
+// call makes one RPC; the first one is answered by the token to send with it.
+func (d *transmission) call(method string, arguments, answer any) error {
+	body, err := json.Marshal(map[string]any{"method": method, "arguments": arguments})
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.url, bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("X-Transmission-Session-Id", d.session)
+		resp, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode == http.StatusConflict {
+			d.session = resp.Header.Get("X-Transmission-Session-Id")
+			continue
+		}
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", method, resp.Status)
+		}
+		reply := struct {
+			Result    string
+			Arguments any
+		}{Arguments: answer}
+		if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+			return err
+		}
+		if reply.Result != "success" {
+			return fmt.Errorf("%s: %s", method, reply.Result)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s: the token was refused", method)
+}
+
+// add starts c with its files below dir.
+func (d *transmission) add(c *content, dir string) {
+	d.t.Helper()
+	torrent, err := os.ReadFile(c.torrent)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	err = d.call("torrent-add", map[string]any{
+		"metainfo":     base64.StdEncoding.EncodeToString(torrent),
+		"download-dir": dir, "paused": false,
+	}, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// waitComplete waits until everything is there and verified.
+func (d *transmission) waitComplete(limit time.Duration) {
+	d.t.Helper()
+	eventually(d.t, limit, "transmission to have all", func() bool {
+		var answer struct {
+			Torrents []struct {
+				LeftUntilDone   int64
+				PercentDone     float64
+				ErrorString     string
+				MetadataPercent float64 `json:"metadataPercentComplete"`
+			}
+		}
+		err := d.call("torrent-get", map[string]any{
+			"fields": []string{"leftUntilDone", "percentDone", "errorString", "metadataPercentComplete"},
+		}, &answer)
+		if err != nil || len(answer.Torrents) != 1 {
+			return false
+		}
+		got := answer.Torrents[0]
+		return got.LeftUntilDone == 0 && got.PercentDone == 1
+	})
+}
+
+// seedTransmission seeds c from its original files.
+func seedTransmission(t *testing.T, n *node, c *content) {
+	t.Helper()
+	d := startTransmission(t, n)
+	d.add(c, c.dir)
+	d.waitComplete(30 * time.Second)
+}
+
+// leechTransmission downloads c into dir and returns when it has all of it.
+func leechTransmission(t *testing.T, n *node, c *content, dir string) {
+	t.Helper()
+	d := startTransmission(t, n)
+	d.add(c, dir)
+	d.waitComplete(leechLimit)
+}
