@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"swarmfs/metainfo"
+	"swarmfs/swarm/wire"
+)
+
+const blockSize = metainfo.BlockSize
+
+// Config holds what the driver decides once for a torrent.
+type Config struct {
+	// Drafts holds the memory of pieces in assembly.
+	Drafts Drafts
+	// UploadSlots is how many interested peers are unchoked at a time, one of
+	// them optimistically (BEP 3). Default 8.
+	UploadSlots int
+	// MaxRequests caps the requests outstanding at one peer. Default 500, what
+	// libtorrent asks for and every client takes.
+	MaxRequests int
+}
+
+// Drafts is the memory of pieces in assembly, which the driver keeps. It must not
+// call the Engine.
+type Drafts interface {
+	// Open begins a draft if there is memory for it. Urgent is set when a read
+	// is blocked on the piece. The generation tells the draft from earlier ones
+	// of the same piece.
+	Open(piece int, urgent bool) (gen uint32, ok bool)
+	// Discard throws an open draft away.
+	Discard(piece int)
+}
+
+// Engine is the state of one torrent. It is not safe for concurrent use: the
+// torrent's loop owns it.
+type Engine struct {
+	cfg    Config
+	layout metainfo.Layout
+	n      int // pieces
+	rng    *rand.Rand
+	epoch  time.Time
+
+	have    Bitmap // verified and held
+	haveN   int
+	free    Bitmap // not held, and at least one block is neither asked for nor received
+	open    map[int]*partial
+	loose   []*partial // the open ones that have free blocks
+	spare   []*partial // for reuse
+	refused bool       // there was no memory for a draft; until Room, or a piece is done
+	starved bool       // nor for one that a reader waits for
+
+	peers  []*peer // in the order of joining
+	byID   map[PeerID]*peer
+	avail  []uint16 // copies of a piece among the peers that are not seeds; nil until needed
+	seeds  int      // connected peers that have everything
+	rarest rarest
+
+	background Bitmap    // what is fetched when nothing else is wanted; nil: nothing
+	readers    []*reader // blocked ones first
+	byReader   map[ReaderID]*reader
+	blocked    int // how many of them are
+
+	choker  choker
+	ban     smartBan
+	stats   Stats
+	watched time.Duration // when silent peers were last looked for
+	out     []Action
+}
+
+// Stats counts what has happened since New. Bytes are payload.
+type Stats struct {
+	Downloaded int64 // received and kept, not yet necessarily verified
+	Duplicate  int64 // received twice: end-game, or too late
+	Failed     int64 // in pieces that did not verify
+	Uploaded   int64
+	Requested  int64 // blocks asked for
+	Cancelled  int64 // requests taken back
+	Snubs      int64 // peers that went silent with requests outstanding
+	Bans       int64
+}
+
+// New returns the engine of a torrent of which the pieces in have are held.
+// The slice have is copied.
+func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now time.Time) *Engine {
+	if cfg.UploadSlots == 0 {
+		cfg.UploadSlots = 8
+	}
+	if cfg.MaxRequests == 0 {
+		cfg.MaxRequests = 500
+	}
+	n := layout.NumPieces()
+	e := &Engine{
+		cfg: cfg, layout: layout, n: n, rng: rng, epoch: now,
+		have: NewBitmap(n), free: NewBitmap(n), open: map[int]*partial{},
+		byID: map[PeerID]*peer{}, byReader: map[ReaderID]*reader{},
+	}
+	e.free.Fill(n)
+	copy(e.have, have)
+	for i := range e.free {
+		e.free[i] &^= e.have[i]
+	}
+	e.haveN = e.have.Count()
+	return e
+}
+
+// Stats returns the counters.
+func (e *Engine) Stats() Stats { return e.stats }
+
+// Held returns how many pieces are verified and held.
+func (e *Engine) Held() int { return e.haveN }
+
+// Have reports whether the piece is verified and held.
+func (e *Engine) Have(piece int) bool { return e.have.Has(piece) }
+
+// Verified says how the check of a complete draft ended. When ok the piece can
+// be read from now on; otherwise its draft is discarded and it is fetched
+// again. The digests of its blocks are asked for by Verify's Digests and given
+// whenever ok is false; they find out who sent the bad block.
+func (e *Engine) Verified(now time.Time, piece int, ok bool, digests []BlockDigest) {
+	t := e.open[piece]
+	if t == nil || !t.verifying {
+		return
+	}
+	if !ok {
+		e.failed(t, digests)
+		e.fillAll(now)
+		return
+	}
+	e.acquit(t, digests)
+	e.closePartial(t)
+	e.Acquired(now, piece)
+}
+
+// Acquired says that a piece is held that no draft of ours led to: it was
+// found on the disk.
+func (e *Engine) Acquired(now time.Time, piece int) {
+	if piece < 0 || piece >= e.n || e.have.Has(piece) {
+		return
+	}
+	if t := e.open[piece]; t != nil {
+		e.abandon(t)
+	}
+	e.have.Set(piece)
+	e.free.Clear(piece)
+	e.rarest.remove(piece)
+	e.haveN++
+	for _, p := range e.peers {
+		if p.has(piece) {
+			p.lacking--
+			e.updateInterest(p)
+			continue // it has the piece: telling it would only cost both of us
+		}
+		if p.ready {
+			e.send(p, wire.Message{Kind: wire.Have, Index: uint32(piece)})
+		}
+	}
+	if e.haveN == e.n {
+		e.out = append(e.out, Action{Kind: Completed})
+	}
+	e.Room(now)
+}
+
+// Evicted says that the cache let a held piece go. It is no longer offered.
+func (e *Engine) Evicted(now time.Time, piece int) {
+	if piece < 0 || piece >= e.n || !e.have.Has(piece) {
+		return
+	}
+	e.have.Clear(piece)
+	e.free.Set(piece)
+	e.haveN--
+	e.enlist(piece)
+	for _, p := range e.peers {
+		if p.dontHave != 0 && p.ready {
+			e.send(p, wire.Message{Kind: wire.Extended, Ext: p.dontHave, Data: wire.AppendDontHave(nil, uint32(piece))})
+		}
+		if p.has(piece) {
+			p.lacking++
+			e.updateInterest(p)
+		}
+		e.rejectQueued(p, piece)
+	}
+	if e.wanted(piece) {
+		e.fillAll(now)
+	}
+}
+
+// Room says that memory for drafts was freed.
+func (e *Engine) Room(now time.Time) {
+	if e.refused || e.starved {
+		e.refused, e.starved = false, false
+		e.fillAll(now)
+	}
+}
+
+// since turns a point in time into the engine's own clock.
+func (e *Engine) since(now time.Time) time.Duration { return now.Sub(e.epoch) }

@@ -1,0 +1,394 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"swarmfs/metainfo"
+	"swarmfs/swarm/wire"
+)
+
+// memory is a driver's table of drafts with room for so many.
+type memory struct {
+	room int
+	open map[int]uint32
+	got  map[int]map[int]bool // blocks in open drafts
+	gen  uint32
+}
+
+func (m *memory) Open(piece int, urgent bool) (uint32, bool) {
+	if _, ok := m.open[piece]; ok {
+		panic("opened twice")
+	}
+	if len(m.open) >= m.room && !(urgent && len(m.open) < m.room+2) {
+		return 0, false
+	}
+	m.gen++
+	m.open[piece] = m.gen
+	return m.gen, true
+}
+
+func (m *memory) Discard(piece int) {
+	if _, ok := m.open[piece]; !ok {
+		panic("discards what is not open")
+	}
+	m.end(piece)
+}
+
+func (m *memory) end(piece int) {
+	delete(m.open, piece)
+	delete(m.got, piece)
+}
+
+// remote is what a model history knows of a peer.
+type remote struct {
+	fast, choking bool
+	told          bool
+	has           Bitmap
+	asked         [][2]int // piece, block: requests not answered
+	allowed       []int    // allowed fast
+	unchoked      bool     // by us
+}
+
+// history drives an Engine with random inputs and checks its outputs.
+type history struct {
+	e       *Engine
+	mem     *memory
+	layout  metainfo.Layout
+	now     time.Time
+	peers   map[PeerID]*remote
+	ids     []PeerID
+	nextID  PeerID
+	readers []ReaderID
+	nextRd  ReaderID
+	verify  []int
+	have    Bitmap
+}
+
+func newHistory(t *rapid.T) *history {
+	pieceLen := int64(rapid.SampledFrom([]int{16 << 10, 20000, 48 << 10, 128 << 10}).Draw(t, "piece length"))
+	h := &history{
+		layout: metainfo.Layout{PieceLength: pieceLen, Length: int64(rapid.IntRange(1, 2<<20).Draw(t, "length"))},
+		mem:    &memory{room: rapid.IntRange(1, 8).Draw(t, "room"), open: map[int]uint32{}, got: map[int]map[int]bool{}},
+		now:    time.Unix(1e9, 0), peers: map[PeerID]*remote{},
+	}
+	h.have = NewBitmap(h.layout.NumPieces())
+	seed := rapid.Uint64().Draw(t, "seed")
+	h.e = New(Config{Drafts: h.mem, UploadSlots: 3, MaxRequests: 40}, h.layout, nil, rand.New(rand.NewPCG(seed, 1)), h.now)
+	return h
+}
+
+// settle takes the engine's outputs and checks each.
+func (h *history) settle(t *rapid.T) {
+	for list := h.e.Drain(nil); len(list) > 0; list = append(list[1:], h.e.Drain(nil)...) {
+		switch a := list[0]; a.Kind {
+		case Send:
+			h.sent(t, a)
+		case Verify:
+			if len(h.mem.got[a.Piece]) != h.layout.NumBlocks(a.Piece) {
+				t.Fatalf("verify of piece %d with %d blocks", a.Piece, len(h.mem.got[a.Piece]))
+			}
+			h.verify = append(h.verify, a.Piece)
+		case Drop:
+			h.leave(a.Peer)
+		case Upload:
+			if !h.have.Has(a.Piece) {
+				t.Fatalf("uploads piece %d, which is not held", a.Piece)
+			}
+			h.e.Uploaded(h.now, a.Peer, 1, int(a.Msg.Length), nil)
+		}
+	}
+	h.verify = slices.DeleteFunc(h.verify, func(p int) bool { _, open := h.mem.open[p]; return !open })
+	h.e.check()
+}
+
+func (h *history) sent(t *rapid.T, a Action) {
+	r := h.peers[a.Peer]
+	if r == nil {
+		return
+	}
+	switch a.Msg.Kind {
+	case wire.Request:
+		p, b := int(a.Msg.Index), int(a.Msg.Begin/metainfo.BlockSize)
+		if r.choking && !slices.Contains(r.allowed, p) {
+			t.Fatalf("requests of a peer that chokes")
+		}
+		if !r.has.Has(p) {
+			t.Fatalf("requests piece %d of a peer without it", p)
+		}
+		if h.have.Has(p) {
+			t.Fatalf("requests piece %d, which is held", p)
+		}
+		if slices.Contains(r.asked, [2]int{p, b}) {
+			t.Fatalf("requests block %d of piece %d twice of one peer", b, p)
+		}
+		r.asked = append(r.asked, [2]int{p, b})
+	case wire.Cancel:
+		p, b := int(a.Msg.Index), int(a.Msg.Begin/metainfo.BlockSize)
+		i := slices.Index(r.asked, [2]int{p, b})
+		if i < 0 {
+			t.Fatalf("cancels block %d of piece %d, which was not asked for", b, p)
+		}
+		r.asked = slices.Delete(r.asked, i, i+1)
+	case wire.Unchoke:
+		r.unchoked = true
+	case wire.Choke:
+		r.unchoked = false
+	}
+}
+
+func (h *history) leave(id PeerID) {
+	delete(h.peers, id)
+	h.ids = slices.DeleteFunc(h.ids, func(o PeerID) bool { return o == id })
+	h.e.PeerLeft(h.now, id)
+}
+
+func (h *history) anyPeer(t *rapid.T) (PeerID, *remote) {
+	if len(h.ids) == 0 {
+		t.Skip("no peers")
+	}
+	id := rapid.SampledFrom(h.ids).Draw(t, "peer")
+	return id, h.peers[id]
+}
+
+func (h *history) anyPiece(t *rapid.T) int {
+	return rapid.IntRange(0, h.layout.NumPieces()-1).Draw(t, "piece")
+}
+
+func (h *history) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"": h.settle,
+		"join": func(t *rapid.T) {
+			if len(h.ids) >= 8 {
+				t.Skip("enough")
+			}
+			h.nextID++
+			r := &remote{fast: rapid.Bool().Draw(t, "fast"), choking: true, has: NewBitmap(h.layout.NumPieces())}
+			h.peers[h.nextID] = r
+			h.ids = append(h.ids, h.nextID)
+			h.e.PeerJoined(h.now, h.nextID, Caps{Fast: r.fast})
+		},
+		"leave": func(t *rapid.T) { id, _ := h.anyPeer(t); h.leave(id) },
+		"bitfield": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			if r.told || r.has.Count() > 0 {
+				t.Skip("told already")
+			}
+			r.told = true
+			n := h.layout.NumPieces()
+			switch rapid.IntRange(0, 2).Draw(t, "kind") {
+			case 0:
+				r.has.Fill(n)
+				h.e.Message(h.now, id, wire.Message{Kind: wire.HaveAll})
+			case 1:
+				for i := range n {
+					if rapid.Bool().Draw(t, "has") {
+						r.has.Set(i)
+					}
+				}
+				h.e.Message(h.now, id, wire.Message{Kind: wire.Bitfield, Data: wire.AppendBitfield(nil, r.has, n)})
+			case 2:
+				h.e.Message(h.now, id, wire.Message{Kind: wire.HaveNone})
+			}
+		},
+		"have": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			p := h.anyPiece(t)
+			r.has.Set(p)
+			h.e.Message(h.now, id, wire.Message{Kind: wire.Have, Index: uint32(p)})
+		},
+		"donthave": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			p := h.anyPiece(t)
+			r.has.Clear(p)
+			h.e.DontHave(h.now, id, uint32(p))
+		},
+		"unchoke": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			r.choking = false
+			h.e.Message(h.now, id, wire.Message{Kind: wire.Unchoke})
+		},
+		"choke": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			r.choking = true
+			if !r.fast {
+				r.asked = nil
+			}
+			h.e.Message(h.now, id, wire.Message{Kind: wire.Choke})
+		},
+		"reject": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			if !r.fast || len(r.asked) == 0 {
+				t.Skip("nothing to reject")
+			}
+			a := r.asked[0]
+			r.asked = r.asked[1:]
+			begin, n := h.layout.Block(a[0], a[1])
+			h.e.Message(h.now, id, wire.Message{Kind: wire.Reject, Index: uint32(a[0]), Begin: uint32(begin), Length: uint32(n)})
+		},
+		"block": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			if len(r.asked) == 0 {
+				t.Skip("nothing asked")
+			}
+			i := rapid.IntRange(0, min(3, len(r.asked)-1)).Draw(t, "which")
+			a := r.asked[i]
+			r.asked = slices.Delete(r.asked, i, i+1)
+			h.deliver(id, a)
+		},
+		"blocks": func(t *rapid.T) { // all that is outstanding: progress
+			id, r := h.anyPeer(t)
+			list := r.asked
+			r.asked = nil
+			for _, a := range list {
+				h.deliver(id, a)
+			}
+		},
+		"verified": func(t *rapid.T) {
+			if len(h.verify) == 0 {
+				t.Skip("nothing to verify")
+			}
+			p := h.verify[0]
+			h.verify = h.verify[1:]
+			ok := rapid.IntRange(0, 3).Draw(t, "ok") > 0
+			if ok {
+				h.mem.end(p)
+				h.have.Set(p)
+			}
+			h.e.Verified(h.now, p, ok, make([]BlockDigest, h.layout.NumBlocks(p)))
+		},
+		"evicted": func(t *rapid.T) {
+			p := h.anyPiece(t)
+			if h.have.Has(p) {
+				h.have.Clear(p)
+				h.e.Evicted(h.now, p)
+			}
+		},
+		"want": func(t *rapid.T) {
+			if len(h.readers) == 0 || rapid.Bool().Draw(t, "new") {
+				h.nextRd++
+				h.readers = append(h.readers, h.nextRd)
+			}
+			id := rapid.SampledFrom(h.readers).Draw(t, "reader")
+			n := h.layout.NumPieces()
+			w := Window{Need: h.anyPiece(t), Pos: h.anyPiece(t)}
+			w.NeedEnd = w.Need + rapid.IntRange(0, 2).Draw(t, "need")
+			w.End = w.Pos + rapid.IntRange(0, n).Draw(t, "ahead")
+			h.e.Want(h.now, id, w)
+		},
+		"gone": func(t *rapid.T) {
+			if len(h.readers) == 0 {
+				t.Skip("no readers")
+			}
+			h.e.ReaderGone(h.now, h.readers[0])
+			h.readers = h.readers[1:]
+		},
+		"background": func(t *rapid.T) {
+			p := h.anyPiece(t)
+			h.e.Background(h.now, p, p+10, rapid.Bool().Draw(t, "on"))
+		},
+		"room":       func(t *rapid.T) { h.e.Room(h.now) },
+		"interested": func(t *rapid.T) { id, _ := h.anyPeer(t); h.e.Message(h.now, id, wire.Message{Kind: wire.Interested}) },
+		"uninterested": func(t *rapid.T) {
+			id, _ := h.anyPeer(t)
+			h.e.Message(h.now, id, wire.Message{Kind: wire.NotInterested})
+		},
+		"request": func(t *rapid.T) {
+			id, _ := h.anyPeer(t)
+			p := h.anyPiece(t)
+			begin, n := h.layout.Block(p, 0)
+			h.e.Message(h.now, id, wire.Message{Kind: wire.Request, Index: uint32(p), Begin: uint32(begin), Length: uint32(n)})
+		},
+		"allowed": func(t *rapid.T) {
+			id, r := h.anyPeer(t)
+			if !r.fast {
+				t.Skip("has no fast extension")
+			}
+			p := h.anyPiece(t)
+			r.allowed = append(r.allowed, p)
+			h.e.Message(h.now, id, wire.Message{Kind: wire.AllowedFast, Index: uint32(p)})
+		},
+		"garbage": func(t *rapid.T) {
+			id, _ := h.anyPeer(t)
+			kinds := []wire.Kind{wire.Have, wire.Bitfield, wire.Request, wire.Cancel, wire.Reject, wire.AllowedFast}
+			m := wire.Message{
+				Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Index: rapid.Uint32().Draw(t, "index"),
+				Begin: rapid.Uint32().Draw(t, "begin"), Length: rapid.Uint32().Draw(t, "length"),
+			}
+			if m.Kind == wire.Have || m.Kind == wire.AllowedFast {
+				m.Index |= 1 << 20 // beyond the end
+			}
+			h.e.Message(h.now, id, m)
+		},
+		"tick": func(t *rapid.T) {
+			h.now = h.now.Add(time.Duration(rapid.IntRange(1, 12000).Draw(t, "ms")) * time.Millisecond)
+			h.e.Tick(h.now)
+		},
+	}
+}
+
+func (h *history) deliver(id PeerID, a [2]int) {
+	h.now = h.now.Add(time.Millisecond)
+	gen, open := h.mem.open[a[0]]
+	kept := open && !h.mem.got[a[0]][a[1]]
+	if kept {
+		if h.mem.got[a[0]] == nil {
+			h.mem.got[a[0]] = map[int]bool{}
+		}
+		h.mem.got[a[0]][a[1]] = true
+	}
+	h.e.Blocks(h.now, id, []Got{{Piece: a[0], Block: a[1], Gen: gen, Kept: kept}})
+}
+
+// A random history never breaks an invariant, and once all peers are honest
+// seeds a download finishes: nothing was lost on the way.
+func TestRandomHistoriesKeepTheInvariantsAndFinish(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := newHistory(t)
+		t.Repeat(h.actions())
+		h.finish(t)
+	})
+}
+
+func (h *history) finish(t *rapid.T) {
+	for _, id := range slices.Clone(h.ids) {
+		h.leave(id)
+	}
+	h.settle(t)
+	n := h.layout.NumPieces()
+	h.mem.room = n
+	h.nextID++
+	id, r := h.nextID, &remote{fast: true, has: NewBitmap(n)}
+	r.has.Fill(n)
+	h.peers[id], h.ids = r, append(h.ids, id)
+	h.e.PeerJoined(h.now, id, Caps{Fast: true})
+	h.e.Message(h.now, id, wire.Message{Kind: wire.HaveAll})
+	h.e.Message(h.now, id, wire.Message{Kind: wire.Unchoke})
+	h.e.Want(h.now, 1<<30, Window{Need: 0, NeedEnd: n})
+	h.e.Room(h.now)
+	for range 100 * (n + 10) {
+		h.settle(t)
+		if h.have.Count() == n {
+			return
+		}
+		list := r.asked
+		r.asked = nil
+		for _, a := range list {
+			h.deliver(id, a)
+		}
+		for _, p := range h.verify {
+			h.mem.end(p)
+			h.have.Set(p)
+			h.e.Verified(h.now, p, true, make([]BlockDigest, h.layout.NumBlocks(p)))
+		}
+		h.verify = nil
+		h.now = h.now.Add(150 * time.Millisecond)
+		h.e.Tick(h.now)
+	}
+	t.Fatal(fmt.Sprintf("the download does not finish: %d of %d pieces", h.have.Count(), n))
+}

@@ -1,0 +1,359 @@
+package engine
+
+import (
+	"time"
+
+	"swarmfs/swarm/wire"
+)
+
+// fill asks p for blocks until its queue is full or it has nothing that is wanted.
+func (e *Engine) fill(now time.Time, p *peer) {
+	at := e.since(now)
+	for e.mayAsk(p) {
+		t := e.pick(p)
+		if t == nil {
+			break
+		}
+		e.ask(at, p, t, e.take(t, p))
+	}
+	if p.requests.len() == 0 && e.mayAsk(p) {
+		e.help(at, p)
+	}
+}
+
+// fillAll fills every peer's queue, the fastest to answer first.
+func (e *Engine) fillAll(now time.Time) {
+	for _, p := range e.peers {
+		e.fill(now, p)
+	}
+}
+
+// fillOthers is fillAll without the peer that has just failed us.
+func (e *Engine) fillOthers(now time.Time, failed *peer) {
+	for _, p := range e.peers {
+		if p != failed {
+			e.fill(now, p)
+		}
+	}
+}
+
+func (e *Engine) mayAsk(p *peer) bool {
+	if p.dropped || p.lacking == 0 || p.choked && len(p.allowed) == 0 {
+		return false
+	}
+	depth := p.depth
+	if p.snubbed {
+		depth = 1
+	}
+	return p.requests.len() < depth
+}
+
+func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
+	if p.requests.len() == 0 {
+		p.lastBlock = at
+		p.rate.begin(at)
+	}
+	p.requests.push(request{piece: t.piece, block: b, at: at})
+	begin, n := e.layout.Block(t.piece, b)
+	e.stats.Requested++
+	e.send(p, wire.Message{Kind: wire.Request, Index: uint32(t.piece), Begin: uint32(begin), Length: uint32(n)})
+}
+
+func (e *Engine) sendCancel(p *peer, piece, b int) {
+	begin, n := e.layout.Block(piece, b)
+	e.stats.Cancelled++
+	e.send(p, wire.Message{Kind: wire.Cancel, Index: uint32(piece), Begin: uint32(begin), Length: uint32(n)})
+}
+
+// pick returns the draft, opened if need be, of which p should send the next
+// free block; nil when p has nothing that is wanted and can be started.
+func (e *Engine) pick(p *peer) *partial {
+	if p.choked {
+		return e.pickAllowed(p)
+	}
+	for _, r := range e.readers[:e.blocked] {
+		if i := e.nextFree(p, r.win.Need, r.win.NeedEnd); i >= 0 {
+			if t := e.openOr(i, true); t != nil {
+				return t
+			}
+		}
+	}
+	if t := e.pickAhead(p); t != nil {
+		return t
+	}
+	return e.pickBackground(p)
+}
+
+// nextFree returns the first piece in [from, end) that p has and that has free
+// blocks, or -1.
+func (e *Engine) nextFree(p *peer, from, end int) int {
+	switch {
+	case p.seed:
+		return nextBoth(e.free, e.free, from, end)
+	case p.pieces == nil:
+		return -1
+	}
+	return nextBoth(e.free, p.pieces, from, end)
+}
+
+func (e *Engine) openOr(piece int, urgent bool) *partial {
+	if t := e.open[piece]; t != nil {
+		return t
+	}
+	return e.openPartial(piece, urgent)
+}
+
+// pickAhead serves the reader whose next missing piece is nearest to where it reads.
+func (e *Engine) pickAhead(p *peer) *partial {
+	best, distance := -1, 0
+	for _, r := range e.readers {
+		i := e.nextFree(p, r.win.Pos, r.win.End)
+		if i >= 0 && (best < 0 || i-r.win.Pos < distance) {
+			best, distance = i, i-r.win.Pos
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	if t := e.openOr(best, false); t != nil {
+		return t
+	}
+	// No memory for a new draft: finish one that is open.
+	return e.pickLoose(p, tierAhead)
+}
+
+// pickLoose returns an open draft with free blocks that p has, wanted at least
+// as much as limit says.
+func (e *Engine) pickLoose(p *peer, limit tier) *partial {
+	var best *partial
+	for _, t := range e.loose {
+		if p.has(t.piece) && e.tier(t.piece) <= limit && (best == nil || t.free < best.free) {
+			best = t
+		}
+	}
+	return best
+}
+
+// How many pieces of the rarest-first order are looked at before a peer that
+// has few of them is searched by its own list instead.
+const rarestProbes = 64
+
+// pickBackground goes on with what is begun before it begins another piece, so
+// that few are half done.
+func (e *Engine) pickBackground(p *peer) *partial {
+	if e.background == nil {
+		return nil
+	}
+	if t := e.pickLoose(p, tierBackground); t != nil {
+		return t
+	}
+	if i := e.rarestOf(p); i >= 0 {
+		return e.openPartial(i, false)
+	}
+	return nil
+}
+
+func (e *Engine) rarestOf(p *peer) int {
+	list := e.rarest.order
+	for _, i := range list[:min(len(list), rarestProbes)] {
+		if p.has(int(i)) {
+			return int(i)
+		}
+	}
+	if p.pieces == nil || len(list) <= rarestProbes {
+		return -1
+	}
+	// The rarest are elsewhere: of what the peer has, look at as many again from
+	// a random place on.
+	best, from := -1, e.rng.IntN(e.n)
+	probes := 0
+	for _, span := range [2][2]int{{from, e.n}, {0, from}} {
+		for i := nextBoth(e.free, p.pieces, span[0], span[1]); i >= 0 && probes < rarestProbes; i = nextBoth(e.free, p.pieces, i+1, span[1]) {
+			probes++
+			if e.rarest.has(i) && (best < 0 || e.avail[i] < e.avail[best]) {
+				best = i
+			}
+		}
+	}
+	return best
+}
+
+// pickAllowed is for a peer that chokes us but lets us have some pieces (BEP 6).
+func (e *Engine) pickAllowed(p *peer) *partial {
+	for _, i := range p.allowed {
+		if p.has(i) && e.free.Has(i) && e.wanted(i) {
+			if t := e.openOr(i, false); t != nil {
+				return t
+			}
+		}
+	}
+	return nil
+}
+
+// assign shares the pieces that a read is blocked on among the peers: each free
+// block goes to whoever is expected to deliver it first.
+func (e *Engine) assign(at time.Duration, r *reader) {
+	for i := nextBoth(e.free, e.free, r.win.Need, r.win.NeedEnd); i >= 0; i = nextBoth(e.free, e.free, i+1, r.win.NeedEnd) {
+		for {
+			p := e.soonest(i)
+			if p == nil {
+				break
+			}
+			t := e.openOr(i, true)
+			if t == nil {
+				return
+			}
+			e.ask(at, p, t, e.take(t, p))
+			if t.free == 0 {
+				break
+			}
+		}
+	}
+}
+
+// A peer whose queue lasts longer gets no more urgent blocks: another may come
+// free before.
+const urgentQueue = 2 * time.Second
+
+// soonest returns the peer that is expected to deliver one more block of the
+// piece first, nil when nobody is.
+func (e *Engine) soonest(piece int) *peer {
+	var best *peer
+	var first time.Duration
+	for _, p := range e.peers {
+		if p.dropped || p.choked || p.snubbed || !p.has(piece) || p.requests.len() >= e.maxDepth(p) {
+			continue
+		}
+		if f := e.finish(p, 1); f < urgentQueue && (best == nil || f < first) {
+			best, first = p, f
+		}
+	}
+	return best
+}
+
+// Guesses for a peer that has not delivered yet: middling, so that it is tried
+// after the good ones and before the bad ones.
+const (
+	guessRate  = 1 << 20 // bytes/s
+	guessFloor = 50 * time.Millisecond
+)
+
+// finish estimates how long p takes to deliver all that is outstanding and the
+// given number of blocks more.
+func (e *Engine) finish(p *peer, blocks int) time.Duration {
+	perSec, floor := p.rate.perSec, p.lat.floor
+	if perSec == 0 {
+		perSec = guessRate
+	}
+	if floor == 0 {
+		floor = guessFloor
+	}
+	bytes := float64((p.requests.len() + blocks) * blockSize)
+	return floor + time.Duration(bytes/perSec*float64(time.Second))
+}
+
+// help gives an idle peer a block that another was asked for and is expected to
+// deliver later than p would: the end-game, for one reader's piece or for the
+// whole torrent. A block is asked of two peers at most; whoever is late gets a
+// cancel.
+func (e *Engine) help(at time.Duration, p *peer) {
+	if p.choked || p.snubbed {
+		return
+	}
+	for _, r := range e.readers[:e.blocked] {
+		if e.helpRange(at, p, r.win.Need, r.win.NeedEnd) {
+			return
+		}
+	}
+	for _, r := range e.readers {
+		if e.helpRange(at, p, r.win.Pos, min(r.win.End, r.win.Pos+2)) {
+			return
+		}
+	}
+	if e.background != nil && e.rarest.len() == 0 {
+		e.helpBackground(at, p)
+	}
+}
+
+func (e *Engine) helpRange(at time.Duration, p *peer, from, end int) bool {
+	for i := from; i < end; i++ {
+		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) helpBackground(at time.Duration, p *peer) {
+	var best *partial
+	for _, t := range e.open { // in any order: the choice has no ties
+		if t.asked > 0 && p.has(t.piece) && (best == nil || t.asked < best.asked || t.asked == best.asked && t.piece < best.piece) {
+			best = t
+		}
+	}
+	if best != nil {
+		e.helpPartial(at, p, best)
+	}
+}
+
+// helpPartial takes the block of t that is expected last.
+func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial) bool {
+	if t.asked == 0 {
+		return false
+	}
+	best, latest := -1, e.finish(p, 1)
+	for b := range t.blocks {
+		k := &t.blocks[b]
+		if k.state != blockAsked || k.by[0] == p || k.by[1] != nil {
+			continue
+		}
+		if f := e.due(at, k.by[0], t.piece, b); f > latest {
+			best, latest = b, f
+		}
+	}
+	if best < 0 {
+		return false
+	}
+	t.blocks[best].by[1] = p
+	e.ask(at, p, t, best)
+	return true
+}
+
+// due estimates how long from now the peer takes to deliver a block that it was
+// asked for. What is overdue is trusted less the longer it is.
+func (e *Engine) due(at time.Duration, p *peer, piece, b int) time.Duration {
+	i := p.requests.find(piece, b)
+	if i < 0 {
+		return 0
+	}
+	waited := at - p.requests.at(i).at
+	f := e.finish(p, i+1-p.requests.len())
+	if waited > f {
+		return waited
+	}
+	return f
+}
+
+// maxDepth is how many requests the peer takes.
+func (e *Engine) maxDepth(p *peer) int {
+	m := e.cfg.MaxRequests
+	if r := p.caps.MaxRequests; r > 0 {
+		m = min(m, r)
+	}
+	return max(1, m)
+}
+
+// Beyond the bandwidth × delay product a queue holds what the peer needs to
+// keep its own pipeline busy between two of our refills.
+const queueMargin = 20 * time.Millisecond
+
+// resize sets how many requests p should have outstanding: rate × twice the
+// bare round trip, so that it grows while the path takes more, and stays so
+// shallow that an urgent block never waits long behind our own.
+func (e *Engine) resize(p *peer) {
+	if p.rate.perSec == 0 {
+		return
+	}
+	bytes := p.rate.perSec * (2*p.lat.floor + queueMargin).Seconds()
+	p.depth = min(max(2+int(bytes/blockSize), 2), e.maxDepth(p))
+}

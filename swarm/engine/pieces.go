@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"time"
+)
+
+// partial is a piece of which some blocks are asked for or received. Its bytes
+// are in a draft that the driver holds.
+type partial struct {
+	piece     int
+	gen       uint32 // tells this draft from an earlier one of the same piece
+	blocks    []block
+	free      int // blocks neither asked for nor received
+	got       int
+	asked     int  // blocks asked for and not received
+	next      int  // no block below it is free
+	loose     int  // index in Engine.loose, -1 when no block is free
+	verifying bool // complete, out for its hash
+}
+
+type blockState uint8
+
+const (
+	blockFree blockState = iota
+	blockAsked
+	blockGot
+)
+
+type block struct {
+	state blockState
+	by    [2]*peer // who was asked; the second only for a duplicate
+	from  PeerID   // who sent it
+}
+
+// openPartial asks for memory and opens a draft; nil when there is no room.
+func (e *Engine) openPartial(piece int, urgent bool) *partial {
+	if e.starved || e.refused && !urgent {
+		return nil
+	}
+	gen, ok := e.cfg.Drafts.Open(piece, urgent)
+	for !ok && urgent && e.reclaim() {
+		gen, ok = e.cfg.Drafts.Open(piece, urgent)
+	}
+	if !ok {
+		e.refused, e.starved = true, urgent
+		return nil
+	}
+	var t *partial
+	if k := len(e.spare) - 1; k >= 0 {
+		t, e.spare = e.spare[k], e.spare[:k]
+	} else {
+		t = new(partial)
+	}
+	n := e.layout.NumBlocks(piece)
+	bs := t.blocks
+	if cap(bs) < n {
+		bs = make([]block, n)
+	}
+	bs = bs[:n]
+	clear(bs)
+	*t = partial{piece: piece, gen: gen, blocks: bs, free: n, loose: -1}
+	e.open[piece] = t
+	e.loosen(t)
+	e.rarest.remove(piece)
+	return t
+}
+
+// loosen and tighten keep the set of pieces, and of drafts, with free blocks.
+func (e *Engine) loosen(t *partial) {
+	e.free.Set(t.piece)
+	if t.loose < 0 {
+		t.loose = len(e.loose)
+		e.loose = append(e.loose, t)
+	}
+}
+
+func (e *Engine) tighten(t *partial) {
+	e.free.Clear(t.piece)
+	if i := t.loose; i >= 0 {
+		last := e.loose[len(e.loose)-1]
+		e.loose[i], last.loose = last, i
+		e.loose = e.loose[:len(e.loose)-1]
+		t.loose = -1
+	}
+}
+
+// closePartial forgets a draft that the driver has committed or discards.
+func (e *Engine) closePartial(t *partial) {
+	e.tighten(t)
+	delete(e.open, t.piece)
+	if len(e.spare) < 64 {
+		e.spare = append(e.spare, t)
+	}
+}
+
+// abandon throws a draft away, takes back what was asked for, and makes the
+// piece free again.
+func (e *Engine) abandon(t *partial) {
+	for b := range t.blocks {
+		e.cancelBlock(t, b, nil)
+	}
+	e.cfg.Drafts.Discard(t.piece)
+	e.closePartial(t)
+	e.free.Set(t.piece)
+	e.enlist(t.piece)
+}
+
+// reclaim gives up an open draft that no reader wants, the one of which least
+// was received, to make room for one that a reader waits for.
+func (e *Engine) reclaim() bool {
+	var victim *partial
+	var worst tier
+	for _, t := range e.open { // in any order: the choice below has no ties
+		if t.verifying {
+			continue
+		}
+		w := e.tier(t.piece)
+		if w <= tierAhead {
+			continue
+		}
+		if victim == nil || w > worst ||
+			w == worst && (t.got < victim.got || t.got == victim.got && t.piece > victim.piece) {
+			victim, worst = t, w
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	e.abandon(victim)
+	return true
+}
+
+// take marks the first free block as asked of p and returns its index.
+func (e *Engine) take(t *partial, p *peer) int {
+	b := t.next
+	for t.blocks[b].state != blockFree {
+		b++
+	}
+	t.next = b + 1
+	t.blocks[b] = block{state: blockAsked, by: [2]*peer{p, nil}}
+	t.free--
+	t.asked++
+	if t.free == 0 {
+		e.tighten(t)
+	}
+	return b
+}
+
+// release takes p off the block. With nobody else asked the block is free again.
+func (e *Engine) release(t *partial, b int, p *peer) {
+	k := &t.blocks[b]
+	if k.state != blockAsked {
+		return
+	}
+	switch p {
+	case k.by[0]:
+		k.by[0], k.by[1] = k.by[1], nil
+	case k.by[1]:
+		k.by[1] = nil
+	default:
+		return
+	}
+	if k.by[0] == nil {
+		k.state = blockFree
+		t.free++
+		t.asked--
+		t.next = min(t.next, b)
+		e.loosen(t)
+	}
+}
+
+// cancelBlock takes the block back from everybody who was asked, but for the
+// peer that has just delivered it.
+func (e *Engine) cancelBlock(t *partial, b int, except *peer) {
+	for _, p := range t.blocks[b].by {
+		if p == nil || p == except {
+			continue
+		}
+		if i := p.requests.find(t.piece, b); i >= 0 {
+			p.requests.remove(i)
+			e.sendCancel(p, t.piece, b)
+		}
+	}
+}
+
+// Got is one block that a peer delivered.
+type Got struct {
+	Piece, Block int
+	Gen          uint32 // of the draft that took it
+	Kept         bool   // false: the draft had it already, or there was none
+}
+
+// Blocks says that a peer delivered blocks, in this order, now.
+func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
+	p := e.byID[id]
+	if p == nil {
+		e.blocksOfGone(id, got)
+		return
+	}
+	at := e.since(now)
+	p.lastBlock = at
+	p.snubbed = false
+	p.reported = 0
+	for _, g := range got {
+		size := e.blockLen(g.Piece, g.Block)
+		p.rate.add(at, size)
+		p.received += int64(size)
+		if i := p.requests.find(g.Piece, g.Block); i >= 0 {
+			p.lat.add(at, at-p.requests.at(i).at)
+			p.requests.remove(i)
+		}
+		e.block(p.id, p, g, size)
+	}
+	if p.requests.len() == 0 {
+		p.rate.begin(at)
+	}
+	e.resize(p)
+	e.fill(now, p)
+}
+
+// blocksOfGone accounts blocks of a peer that left before its last event came.
+func (e *Engine) blocksOfGone(id PeerID, got []Got) {
+	for _, g := range got {
+		e.block(id, nil, g, e.blockLen(g.Piece, g.Block))
+	}
+}
+
+func (e *Engine) block(id PeerID, p *peer, g Got, size int) {
+	t := e.open[g.Piece]
+	if !g.Kept || t == nil || t.gen != g.Gen || t.blocks[g.Block].state == blockGot {
+		e.stats.Duplicate += int64(size)
+		if p != nil && t != nil && !t.verifying {
+			// Refused by the draft although we think it is open: somebody else's
+			// block is under way in the inbox. Ours is answered either way.
+			e.release(t, g.Block, p)
+		}
+		return
+	}
+	e.stats.Downloaded += int64(size)
+	k := &t.blocks[g.Block]
+	if k.state == blockFree { // released after a time-out, and here after all
+		t.free--
+		if t.free == 0 {
+			e.tighten(t)
+		}
+	} else {
+		e.cancelBlock(t, g.Block, p)
+		t.asked--
+	}
+	*k = block{state: blockGot, from: id}
+	t.got++
+	if t.got == len(t.blocks) {
+		t.verifying = true
+		e.out = append(e.out, Action{Kind: Verify, Piece: t.piece, Digests: e.ban.suspected(t.piece)})
+	}
+}
+
+func (e *Engine) blockLen(piece, b int) int {
+	_, n := e.layout.Block(piece, b)
+	return n
+}

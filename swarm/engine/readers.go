@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"slices"
+	"time"
+)
+
+// Window is what a reader wants, in pieces. The zero Window wants nothing.
+type Window struct {
+	// Need and NeedEnd bound the pieces that a read is blocked on; equal: none.
+	Need, NeedEnd int
+	// Pos and End bound what is to be there soon, nearest first.
+	Pos, End int
+}
+
+type reader struct {
+	id    ReaderID
+	win   Window
+	since time.Duration // blocked since
+}
+
+func (r *reader) isBlocked() bool { return r.win.Need < r.win.NeedEnd }
+
+// tier is how much a piece is wanted; lower is stronger.
+type tier uint8
+
+const (
+	tierBlocked tier = iota
+	tierAhead
+	tierBackground
+	tierUnwanted
+)
+
+// Want says what a reader wants from now on. Several reads of one reader may be
+// blocked at a time: each has a ReaderID of its own.
+func (e *Engine) Want(now time.Time, id ReaderID, w Window) {
+	at := e.since(now)
+	w = e.clip(w)
+	r := e.byReader[id]
+	if r == nil {
+		r = &reader{id: id, since: at}
+		e.byReader[id] = r
+		e.readers = append(e.readers, r)
+	}
+	if !r.isBlocked() {
+		r.since = at
+	}
+	r.win = w
+	e.sortReaders()
+	if r.isBlocked() {
+		e.assign(at, r)
+	}
+	e.fillAll(now)
+}
+
+// ReaderGone says that a reader wants nothing any more.
+func (e *Engine) ReaderGone(now time.Time, id ReaderID) {
+	r := e.byReader[id]
+	if r == nil {
+		return
+	}
+	delete(e.byReader, id)
+	e.readers = slices.DeleteFunc(e.readers, func(o *reader) bool { return o == r })
+	e.sortReaders()
+}
+
+func (e *Engine) clip(w Window) Window {
+	bound := func(i int) int { return min(max(i, 0), e.n) }
+	return Window{bound(w.Need), bound(w.NeedEnd), bound(w.Pos), bound(w.End)}
+}
+
+// sortReaders puts the blocked ones first, who waits longest foremost.
+func (e *Engine) sortReaders() {
+	slices.SortStableFunc(e.readers, func(a, b *reader) int {
+		switch ab, bb := a.isBlocked(), b.isBlocked(); {
+		case ab && !bb:
+			return -1
+		case bb && !ab:
+			return 1
+		case a.since != b.since:
+			return int(max(-1, min(1, a.since-b.since)))
+		}
+		return int(a.id) - int(b.id)
+	})
+	e.blocked = 0
+	for e.blocked < len(e.readers) && e.readers[e.blocked].isBlocked() {
+		e.blocked++
+	}
+}
+
+// Background sets which pieces [first, end) are to be fetched when nothing more
+// urgent is left, rarest first.
+func (e *Engine) Background(now time.Time, first, end int, on bool) {
+	if e.background == nil {
+		if !on {
+			return
+		}
+		e.background = NewBitmap(e.n)
+	}
+	for i := max(first, 0); i < min(end, e.n); i++ {
+		if on {
+			e.background.Set(i)
+			e.enlist(i)
+		} else {
+			e.background.Clear(i)
+			e.rarest.remove(i)
+		}
+	}
+	if on {
+		e.fillAll(now)
+	}
+}
+
+// enlist puts a piece among those that the background may start.
+func (e *Engine) enlist(piece int) {
+	if e.background == nil || !e.background.Has(piece) || e.have.Has(piece) ||
+		e.open[piece] != nil || e.rarest.has(piece) {
+		return
+	}
+	var level uint16
+	if e.avail != nil {
+		level = e.avail[piece]
+	}
+	e.rarest.insert(piece, e.n, level, e.rng)
+}
+
+func (e *Engine) tier(piece int) tier {
+	best := tierUnwanted
+	if e.background != nil && e.background.Has(piece) {
+		best = tierBackground
+	}
+	for _, r := range e.readers {
+		switch {
+		case r.win.Need <= piece && piece < r.win.NeedEnd:
+			return tierBlocked
+		case r.win.Pos <= piece && piece < r.win.End:
+			best = tierAhead
+		}
+	}
+	return best
+}
+
+func (e *Engine) wanted(piece int) bool { return e.tier(piece) != tierUnwanted }

@@ -1,0 +1,48 @@
+package engine
+
+import "time"
+
+// request is one block that a peer was asked for.
+type request struct {
+	piece, block int
+	at           time.Duration
+}
+
+// requests is the queue of what is outstanding at one peer, oldest first. Blocks
+// mostly come in the order they were asked for, so the head is cheap to find
+// and to take out.
+type requests struct {
+	buf  []request
+	head int
+}
+
+func (q *requests) len() int          { return len(q.buf) - q.head }
+func (q *requests) at(i int) *request { return &q.buf[q.head+i] }
+
+func (q *requests) push(r request) {
+	if q.head > 0 && len(q.buf) == cap(q.buf) {
+		n := copy(q.buf, q.buf[q.head:])
+		q.buf, q.head = q.buf[:n], 0
+	}
+	q.buf = append(q.buf, r)
+}
+
+// find returns the index of a request, or -1.
+func (q *requests) find(piece, block int) int {
+	for i := q.head; i < len(q.buf); i++ {
+		if q.buf[i].block == block && q.buf[i].piece == piece {
+			return i - q.head
+		}
+	}
+	return -1
+}
+
+func (q *requests) remove(i int) {
+	i += q.head
+	copy(q.buf[q.head+1:i+1], q.buf[q.head:i])
+	if q.head++; q.head == len(q.buf) {
+		q.buf, q.head = q.buf[:0], 0
+	}
+}
+
+func (q *requests) clear() { q.buf, q.head = q.buf[:0], 0 }

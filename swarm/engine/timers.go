@@ -1,0 +1,101 @@
+package engine
+
+import "time"
+
+// How often silent peers are looked for while something is outstanding.
+const watchEvery = 100 * time.Millisecond
+
+// A peer that is silent for mean + 4 deviations of what it usually takes is
+// snubbed, within these bounds; the first holds until it has shown what it takes.
+const (
+	firstTimeout = 8 * time.Second
+	minTimeout   = 2 * time.Second
+	maxTimeout   = 60 * time.Second
+)
+
+// NextWake returns when Tick wants to be called next; the zero time when it
+// need not be until something else happens.
+func (e *Engine) NextWake() time.Time {
+	var next time.Duration
+	for _, p := range e.peers {
+		if p.requests.len() > 0 {
+			next = e.watched + watchEvery
+			break
+		}
+	}
+	if e.choker.next > 0 && len(e.peers) > 0 && (next == 0 || e.choker.next < next) {
+		next = e.choker.next
+	}
+	if next == 0 {
+		return time.Time{}
+	}
+	return e.epoch.Add(next)
+}
+
+// Tick does what is due: snubs silent peers, holds the round of unchoking.
+func (e *Engine) Tick(now time.Time) {
+	at := e.since(now)
+	if at-e.watched >= watchEvery {
+		e.watched = at
+		e.watch(now, at)
+	}
+	if e.choker.next > 0 && at >= e.choker.next {
+		e.choker.round(e, at)
+	}
+}
+
+func (e *Engine) watch(now time.Time, at time.Duration) {
+	snubbed := false
+	for _, p := range e.peers {
+		if p.requests.len() > 0 && at-p.lastBlock > p.timeout() {
+			e.snub(at, p)
+			snubbed = true
+		}
+	}
+	if snubbed {
+		e.fillAll(now)
+		return
+	}
+	for _, p := range e.peers {
+		if p.requests.len() == 0 && e.mayAsk(p) {
+			e.fill(now, p)
+		}
+	}
+}
+
+func (p *peer) timeout() time.Duration {
+	if p.lat.samples < 2 {
+		return firstTimeout
+	}
+	return min(max(p.lat.mean+4*p.lat.dev, minTimeout), maxTimeout)
+}
+
+// snub gives to others what a silent peer was asked for. What only it has stays
+// with it.
+func (e *Engine) snub(at time.Duration, p *peer) {
+	if !p.snubbed {
+		e.stats.Snubs++
+	}
+	p.snubbed = true
+	p.lastBlock = at
+	for i := p.requests.len() - 1; i >= 0; i-- {
+		r := *p.requests.at(i)
+		t := e.open[r.piece]
+		if t == nil || !e.elsewhere(p, r.piece) {
+			continue
+		}
+		p.requests.remove(i)
+		e.release(t, r.block, p)
+		e.sendCancel(p, r.piece, r.block)
+	}
+}
+
+// elsewhere reports whether another peer could deliver the piece now.
+func (e *Engine) elsewhere(p *peer, piece int) bool {
+	for _, q := range e.peers {
+		if q != p && !q.choked && !q.snubbed && !q.dropped && q.has(piece) {
+			return true
+		}
+	}
+	return false
+}
