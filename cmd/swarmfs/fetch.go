@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Bounds of fetching a .torrent. They are generous for the slowest honest
+// server, and small enough that a hostile one costs little.
+const (
+	fetchConnect   = 10 * time.Second
+	fetchTotal     = 30 * time.Second
+	fetchRedirects = 5
+)
+
+// fetch gets a .torrent from an http or https URL. At most maxTorrent bytes
+// are read. Errors do not repeat the URL's query, which may be a passkey.
+func fetch(ctx context.Context, address string) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchTotal, errors.New("no complete answer within 30 s"))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil || req.URL.Host == "" {
+		return nil, errors.New("not a valid http or https URL")
+	}
+	req.Header.Set("User-Agent", "swarmfs/"+version())
+	req.Header.Set("Accept", "application/x-bittorrent, */*;q=0.5")
+
+	resp, err := fetchClient().Do(req)
+	if err != nil {
+		return nil, fetchCause(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server answered %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxTorrent+1))
+	if err != nil {
+		return nil, fetchCause(ctx, err)
+	}
+	if len(data) > maxTorrent {
+		return nil, errTooLarge
+	}
+	return data, nil
+}
+
+// fetchClient follows at most fetchRedirects redirects, and those only to http
+// and https, which the transport sees to: it knows no other scheme.
+func fetchClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: fetchConnect}).DialContext,
+			TLSHandshakeTimeout:   fetchConnect,
+			ResponseHeaderTimeout: fetchTotal,
+			DisableKeepAlives:     true,
+			ForceAttemptHTTP2:     true,
+		},
+		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+			if len(via) > fetchRedirects {
+				return fmt.Errorf("more than %d redirects", fetchRedirects)
+			}
+			return nil
+		},
+	}
+}
+
+// fetchCause is why a request ended, without the URL that net/http puts in.
+func fetchCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return urlErr.Err
+	}
+	return err
+}
+
+// redactURL is a URL as it may be shown: passkeys live in the query, and in
+// user information.
+func redactURL(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		base, _, _ := strings.Cut(address, "?")
+		return base
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "…"
+	}
+	u.User = nil
+	u.Fragment = ""
+	s := u.String()
+	return strings.ReplaceAll(s, "%E2%80%A6", "…")
+}

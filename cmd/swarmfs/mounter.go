@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/thejerf/suture/v4"
+
+	"swarmfs/cache"
+	"swarmfs/fs"
+	"swarmfs/swarm"
+	"swarmfs/swarm/tracker"
+)
+
+// closeStore bounds how long the cache may take in the end to write what it
+// holds in memory. What is not written by then is fetched again.
+const closeStore = 5 * time.Second
+
+// mounter is one run of the mount command.
+type mounter struct {
+	// Set at start, read-only after.
+	flags   *mountFlags
+	std     *streams
+	sources []string
+	dir     string // absolute
+	log     *slog.Logger
+	daemon  *daemon // nil in the foreground
+
+	// Set by prepare, in this order; read-only after.
+	store    *cache.Store
+	state    *cache.State // nil: nothing is remembered
+	trackers *tracker.Client
+	session  *swarm.Session
+	server   *fs.Server
+	shown    []*shownTorrent
+	status   []fs.VirtualFile
+
+	chores sync.WaitGroup
+}
+
+// run mounts, says so, and serves until a signal or an unmount. Everything it
+// started has ended when it returns.
+func (m *mounter) run(ctx context.Context) error {
+	// Whoever reads our output and goes away must not take the mount along.
+	signal.Ignore(syscall.SIGPIPE)
+	m.tuneMemory()
+
+	hurry, stopHurry := secondSignal()
+	defer stopHurry()
+	defer m.closeStore(hurry)
+
+	torrents, peers, err := m.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.trackers.Close()
+
+	root := newSupervisor(m.log)
+	root.Add(m.session)
+	serving := startServices(ctx, root)
+	defer serving.stop(hurry)
+
+	if err := m.show(torrents, peers); err != nil {
+		return err
+	}
+	if err := m.server.Mount(m.dir); err != nil {
+		return err
+	}
+	root.Add(untilClosed{"mount", m.server.Done()})
+	defer m.unmount(hurry)
+
+	if err := m.sayReady(); err != nil {
+		return err
+	}
+	m.settle(ctx)
+	defer m.chores.Wait()
+
+	select {
+	case <-ctx.Done():
+		m.log.Info("stopping", "dir", m.dir)
+	case <-serving.ended:
+		if !errors.Is(serving.err, suture.ErrTerminateSupervisorTree) {
+			return fmt.Errorf("serve %s: %w", m.dir, serving.err)
+		}
+		m.log.Info("unmounted from outside", "dir", m.dir)
+	}
+	return nil
+}
+
+// prepare opens the data folder, reads the sources, and listens.
+func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, error) {
+	f := m.flags
+	var err error
+	m.store, err = cache.Open(cache.Options{Dir: f.data, Budget: f.cacheSize, Memory: f.memory, Logger: m.log})
+	if err != nil {
+		return nil, nil, lockedError(err)
+	}
+	if m.state, err = cache.OpenState(f.data); err != nil {
+		m.log.Debug("torrents are not remembered", "error", err) // the cache has said what is wrong with the folder
+		m.state = nil
+	}
+	l := &loader{stdin: m.std.in, state: m.state, warn: func(label string, err error) {
+		m.log.Warn("source skipped", "source", label, "error", err)
+	}}
+	torrents, err := l.loadAll(ctx, m.sources)
+	if err != nil {
+		return nil, nil, err
+	}
+	peers, err := f.resolvePeers(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	background, err := swarm.ParseBackground(f.background)
+	if err != nil {
+		return nil, nil, failf(exitUsage, "mount: %w", err)
+	}
+	m.trackers = f.newTrackers()
+	m.session, err = f.newSession(swarm.Options{
+		Store: m.store, Trackers: m.trackers, ReadTimeout: f.readWait(), Background: background,
+	}, m.log)
+	if err != nil {
+		m.trackers.Close()
+		return nil, nil, err
+	}
+	return torrents, peers, nil
+}
+
+// show puts all torrents into the tree, before there is a mount: nobody ever
+// sees a part of it.
+func (m *mounter) show(torrents []loaded, peers []netip.AddrPort) error {
+	m.server = fs.New(fs.Options{AllowOther: m.flags.allowOther, Files: m.statusFiles, Logger: m.log})
+	for _, t := range m.named(torrents) {
+		run, err := m.session.Add(t.torrent, swarm.AddOptions{Peers: append(t.peers, peers...)})
+		if err != nil {
+			return fmt.Errorf("add %s: %w", t.label, err)
+		}
+		t.run = run
+		t.name, err = m.server.Add(treeTorrent{run, t.torrent.CreationDate}, t.record.Name)
+		if err != nil {
+			return failf(exitInput, "add %s: %w", t.label, err)
+		}
+		m.shown = append(m.shown, t)
+	}
+	m.makeStatusFiles()
+	return nil
+}
+
+// sayReady prints the ready line, and lets the starter of a daemon go.
+func (m *mounter) sayReady() error {
+	var total uint64
+	for _, t := range m.shown {
+		total += uint64(t.torrent.Info.Length)
+	}
+	line := fmt.Sprintf("ready: %s, %s at %s (pid %d)",
+		plural(len(m.shown), "torrent"), humanize.IBytes(total), printable(m.dir), os.Getpid())
+	if m.daemon != nil {
+		return m.daemon.detach(line)
+	}
+	// Nobody may be listening any more: the mount is there all the same.
+	_, _ = fmt.Fprintln(m.std.out, line)
+	return nil
+}
+
+// settle does what would have held up the mount.
+func (m *mounter) settle(ctx context.Context) {
+	m.chores.Go(func() {
+		m.remember(ctx)
+		debug.FreeOSMemory() // parsing leaves ten times a torrent's size behind
+	})
+}
+
+// unmount ends the mount: waiting reads fail, and a busy mount is detached.
+func (m *mounter) unmount(hurry context.Context) {
+	if err := m.server.Close(hurry); err != nil {
+		m.log.Warn("mount left behind", "error", err)
+	}
+}
+
+// closeStore writes what the cache still holds in memory.
+func (m *mounter) closeStore(hurry context.Context) {
+	if m.store == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(hurry, closeStore)
+	defer cancel()
+	if err := m.store.Close(ctx); err != nil {
+		m.log.Warn("cache not closed", "error", err)
+	}
+}
+
+// heapShare is how much the heap may grow before it is collected, in percent
+// of what is in use. Pieces, which are most of the memory, are not on the heap.
+const heapShare = 50
+
+// tuneMemory keeps garbage small beside the memory that pieces may take.
+func (m *mounter) tuneMemory() {
+	debug.SetGCPercent(heapShare)
+	debug.SetMemoryLimit(m.flags.memory + 128<<20)
+}
+
+// secondSignal returns a context that ends with the second signal to stop:
+// whoever sends it does not want to wait.
+func secondSignal() (context.Context, func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(context.Background())
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for range 2 {
+			select {
+			case <-signals:
+			case <-ctx.Done():
+				return
+			}
+		}
+		cancel()
+	})
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel()
+		watcher.Wait()
+	}
+}

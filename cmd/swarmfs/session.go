@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"swarmfs/swarm"
+	"swarmfs/swarm/tracker"
+)
+
+// newSession listens as the flags say; o holds what they do not say. When the
+// usual port is taken and was not asked for, any free one does.
+func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Session, error) {
+	o.Listen = f.listen.addresses
+	o.UploadLimit, o.DownloadLimit = f.upload, f.download
+	o.Local = f.local()
+	o.NoDHT, o.NoPEX, o.NoLSD = f.noDHT, f.noPEX, f.noLSD
+	o.Logger = log
+
+	s, err := swarm.New(o)
+	if errors.Is(err, syscall.EADDRINUSE) && !f.listen.given {
+		log.Info("the usual port is taken, using any free one", "usual", defaultListen)
+		o.Listen = []string{":0"}
+		s, err = swarm.New(o)
+	}
+	return s, listenError(err)
+}
+
+// newTrackers makes the client for trackers. A local session reaches those on
+// this machine alone.
+func (f *networkFlags) newTrackers() *tracker.Client {
+	o := tracker.Options{}
+	if f.local() {
+		o.Allow = func(a netip.Addr) error {
+			if !a.Unmap().IsLoopback() {
+				return errors.New("not on this machine, and every --listen is loopback")
+			}
+			return nil
+		}
+	}
+	return tracker.NewClient(o)
+}
+
+// listenError adds what to do about an address that cannot be listened on.
+func listenError(err error) error {
+	var listen *swarm.ListenError
+	if !errors.As(err, &listen) {
+		return err
+	}
+	var (
+		why    = listen.Err
+		remedy = "give another --listen HOST:PORT"
+		errno  syscall.Errno
+		dns    *net.DNSError
+	)
+	if errors.As(listen.Err, &errno) {
+		why = errno
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		remedy = "stop what listens there, or give another --listen HOST:PORT"
+	case errors.Is(err, syscall.EACCES):
+		remedy = "ports below 1024 need privileges: give another --listen HOST:PORT"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		remedy = "this machine does not have that address: see \"ip address\""
+	case errors.As(err, &dns):
+		why, remedy = errors.New("no such host"), "give an address of this machine"
+	}
+	return failf(exitNetwork, "listen on %s: %w: %s", listen.Addr, why, remedy)
+}

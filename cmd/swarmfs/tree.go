@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"swarmfs/cache"
+	"swarmfs/fs"
+	"swarmfs/swarm"
+)
+
+// shownTorrent is a torrent in the mount.
+type shownTorrent struct {
+	loaded
+	run    *swarm.Torrent
+	name   string       // as shown
+	record cache.Record // as remembered; zero for a new one
+}
+
+// named returns the torrents in the order in which they choose their names:
+// first those that had one before, so that of two of the same name each keeps
+// what it had, whatever is added.
+func (m *mounter) named(torrents []loaded) []*shownTorrent {
+	all := make([]*shownTorrent, len(torrents))
+	for i, t := range torrents {
+		all[i] = &shownTorrent{loaded: t}
+		if m.state == nil {
+			continue
+		}
+		// What cannot be read is not remembered.
+		if r, err := m.state.Record(t.torrent.Info.Hash); err == nil {
+			all[i].record = r
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *shownTorrent) int {
+		switch {
+		case a.record.Name != "" && b.record.Name == "":
+			return -1
+		case a.record.Name == "" && b.record.Name != "":
+			return 1
+		default:
+			return 0
+		}
+	})
+	return all
+}
+
+// remember stores the torrents that are new, and names that are.
+func (m *mounter) remember(ctx context.Context) {
+	if m.state == nil {
+		return
+	}
+	for _, t := range m.shown {
+		if ctx.Err() != nil {
+			return
+		}
+		if t.record.Name == t.name {
+			continue
+		}
+		if err := m.rememberOne(t); err != nil {
+			m.log.Warn("torrent is not remembered", "name", t.name, "error", err)
+			return // one line about a full disk is enough
+		}
+	}
+}
+
+func (m *mounter) rememberOne(t *shownTorrent) error {
+	data, err := t.torrent.Marshal()
+	if err != nil {
+		return fmt.Errorf("store torrent: %w", err)
+	}
+	if err := m.state.Put(t.torrent.Info.Hash, data); err != nil {
+		return err
+	}
+	t.record.Name = t.name
+	if t.record.Added.IsZero() {
+		t.record.Added = time.Now().UTC().Truncate(time.Second)
+	}
+	return m.state.PutRecord(t.torrent.Info.Hash, t.record)
+}
+
+// treeTorrent shows a swarm's torrent to fs.
+type treeTorrent struct {
+	*swarm.Torrent
+	created time.Time
+}
+
+var _ fs.Torrent = treeTorrent{}
+
+// Created is part of fs.Torrent.
+func (t treeTorrent) Created() time.Time { return t.created }
+
+// Open is part of fs.Torrent.
+func (t treeTorrent) Open(file int) (fs.File, error) {
+	r, err := t.Torrent.Open(file)
+	if err != nil {
+		return nil, treeError(err)
+	}
+	return treeFile{r}, nil
+}
+
+// treeFile shows a swarm's reader to fs.
+type treeFile struct{ *swarm.Reader }
+
+// ReadAt is part of fs.File.
+func (f treeFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := f.Reader.ReadAt(ctx, p, off)
+	return n, treeError(err)
+}
+
+// treeError tells fs what an error of swarm means to a reader.
+func treeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, swarm.ErrTimeout):
+		return fmt.Errorf("%w: %w", fs.ErrTimeout, err)
+	case errors.Is(err, swarm.ErrClosed):
+		return fmt.Errorf("%w: %w", fs.ErrGone, err)
+	default:
+		return err
+	}
+}
