@@ -42,6 +42,7 @@ func (c *content) original(f fileSpec) string { return filepath.Join(c.dir, c.na
 
 func makeContent(t *testing.T, name string, pieceLength int64, files []fileSpec, trackers ...string) *content {
 	t.Helper()
+	requireNamespaces(t) // with -short nobody will use it
 	c := &content{name: name, dir: t.TempDir(), files: files, pieceLength: pieceLength}
 	random := rand.NewChaCha8(sha256Seed(name))
 	for _, f := range files {
@@ -128,16 +129,8 @@ func writeFile(path string, spec fileSpec, random *rand.ChaCha8) error {
 }
 
 func (c *content) hashPieces() (string, error) {
-	var readers []io.Reader
-	for _, f := range c.files {
-		file, err := os.Open(c.original(f))
-		if err != nil {
-			return "", err
-		}
-		defer file.Close()
-		readers = append(readers, file)
-	}
-	all := io.MultiReader(readers...)
+	all := &filesReader{c: c}
+	defer all.close()
 	piece, zeros := make([]byte, c.pieceLength), make([]byte, c.pieceLength)
 	zeroSum := sha1.Sum(zeros)
 	var sums bytes.Buffer
@@ -157,6 +150,43 @@ func (c *content) hashPieces() (string, error) {
 		default:
 			return "", err
 		}
+	}
+}
+
+// filesReader reads the files of a content one after the other.
+type filesReader struct {
+	c    *content
+	next int
+	open *os.File
+}
+
+func (r *filesReader) Read(p []byte) (int, error) {
+	for {
+		if r.open == nil {
+			if r.next == len(r.c.files) {
+				return 0, io.EOF
+			}
+			f, err := os.Open(r.c.original(r.c.files[r.next]))
+			if err != nil {
+				return 0, err
+			}
+			r.open, r.next = f, r.next+1
+		}
+		n, err := r.open.Read(p)
+		if err != io.EOF {
+			return n, err
+		}
+		r.close()
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+func (r *filesReader) close() {
+	if r.open != nil {
+		r.open.Close()
+		r.open = nil
 	}
 }
 

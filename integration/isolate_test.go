@@ -33,6 +33,15 @@ func testMain(m *testing.M) int {
 	case "init":
 		return initStage()
 	case "test":
+		flag.Parse()
+		// Most tests wait for other programs' timers most of the time. The
+		// default is a test per processor; leave any other number alone.
+		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+			if err := flag.Set(f.Name, "6"); err != nil {
+				fmt.Fprintln(os.Stderr, "integration:", err)
+				return 1
+			}
+		}
 		return m.Run()
 	}
 	flag.Parse()

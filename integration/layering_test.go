@@ -35,6 +35,12 @@ var rules = []rule{
 		"metainfo is a leaf: what a torrent is, from bytes that somebody else fetched",
 	},
 	{
+		"metainfo/...",
+		[]string{"metainfo/..."},
+		[]string{"net/http"},
+		"what helps to test metainfo is a leaf, too",
+	},
+	{
 		"cache", nil,
 		[]string{"net/...", "github.com/hanwen/go-fuse/v2/..."},
 		"the cache stores numbered pieces of volumes and knows no torrents",

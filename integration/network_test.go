@@ -19,11 +19,18 @@ type node struct {
 	name, ip string
 }
 
-func newNode(t *testing.T) *node {
+// requireNamespaces ends tests that need the command or a network early when
+// -short asks for quick ones.
+func requireNamespaces(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs namespaces, which -short does without")
 	}
+}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	requireNamespaces(t)
 	i := nodes.Add(1)
 	n := &node{name: fmt.Sprintf("n%d", i), ip: fmt.Sprintf("10.77.%d.%d", i/250, i%250+1)}
 	port := fmt.Sprintf("p%d", i)
