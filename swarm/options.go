@@ -1,0 +1,115 @@
+package swarm
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"swarmfs/cache"
+)
+
+// Background says what is fetched beyond what readers ask for.
+type Background int
+
+const (
+	// BackgroundOpened completes a file behind its reader, rarest pieces first,
+	// once one reader has consumed 32 MiB of it in sequence or all of a smaller
+	// file. Probes and random reads never start it.
+	BackgroundOpened Background = iota
+	// BackgroundOff fetches only what is read, and the read-ahead.
+	BackgroundOff
+	// BackgroundAll completes the whole torrent once any of it was read.
+	BackgroundAll
+)
+
+// ParseBackground reads "off", "opened" or "all".
+func ParseBackground(s string) (Background, error) {
+	for b, name := range backgroundNames {
+		if s == name {
+			return Background(b), nil
+		}
+	}
+	return 0, fmt.Errorf("background mode %q is none of off, opened, all", s)
+}
+
+var backgroundNames = [...]string{BackgroundOpened: "opened", BackgroundOff: "off", BackgroundAll: "all"}
+
+// String returns the name that ParseBackground reads.
+func (b Background) String() string { return backgroundNames[b] }
+
+// Options of a Session. The zero value of a field means its default.
+type Options struct {
+	// Listen are the HOST:PORT addresses to accept peers on, over TCP. Port 0
+	// takes a free one. Default none: peers are only dialled.
+	Listen []string
+	// Store holds the pieces of torrents that bring no Volume of their own.
+	Store *cache.Store
+	// ReadTimeout is how long a read waits without any progress before it fails
+	// with ErrTimeout. Default 60 s; negative waits for ever.
+	ReadTimeout time.Duration
+	// Background says what is fetched beyond what readers ask for.
+	Background Background
+	// ReadAhead is how far beyond a sequential reader pieces are fetched at
+	// most, in bytes. More hides slow peers and wastes data on seeks.
+	// Default 32 MiB.
+	ReadAhead int64
+	// UploadLimit and DownloadLimit bound the payload of all peers together, in
+	// bytes a second. 0 means no limit.
+	UploadLimit, DownloadLimit int64
+	// UploadSlots is how many peers of a torrent may download from us at a time.
+	// Default 8.
+	UploadSlots int
+	// MaxPeers is how many connections a torrent keeps. Default 80.
+	MaxPeers int
+	// Local confines everything to loopback addresses: nothing is dialled or
+	// announced elsewhere.
+	Local bool
+	// NoDHT, NoPEX and NoLSD switch off ways to find peers.
+	NoDHT, NoPEX, NoLSD bool
+	// Logger gets what happens; nil: nobody.
+	Logger *slog.Logger
+}
+
+func (o *Options) fill() {
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = time.Minute
+	}
+	if o.ReadAhead == 0 {
+		o.ReadAhead = 32 << 20
+	}
+	if o.UploadSlots == 0 {
+		o.UploadSlots = 8
+	}
+	if o.MaxPeers == 0 {
+		o.MaxPeers = 80
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// AddOptions says how a torrent is to be run.
+type AddOptions struct {
+	// Volume holds the pieces; nil: the session's Store does.
+	Volume Volume
+	// Peers are addresses to connect to at once.
+	Peers []netip.AddrPort
+}
+
+// Volume is where the verified pieces of a torrent are: *cache.Volume, or
+// *cache.Files for files that are seeded in place.
+type Volume interface {
+	Pieces() []uint64
+	ReadAt(piece int, p []byte, off int) (int, error)
+	Draft(piece int, urgent bool) (*cache.Draft, error)
+}
+
+// notifier is a Volume whose pieces may go away again.
+type notifier interface {
+	Notify(onEvict func(piece int), onRoom func())
+}
+
+// hashWorkers is how many pieces of the whole session are hashed at a time.
+func hashWorkers() int { return max(1, runtime.GOMAXPROCS(0)) }

@@ -1,0 +1,206 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"swarmfs/cache"
+	"swarmfs/swarm/engine"
+)
+
+// Reader reads one file of a torrent. It is safe for concurrent use; each
+// Reader has a read-ahead window of its own.
+type Reader struct {
+	// Set at start, read-only after.
+	t        *Torrent
+	id       engine.ReaderID
+	off, end int64 // of the file in the torrent
+
+	closed atomic.Bool
+
+	mu     sync.Mutex // guards the cursor and the window, held for arithmetic only
+	cursor engine.Cursor
+	window engine.Window
+	posted bool // the loop knows that the window has changed
+}
+
+// Open returns a Reader of the file with that index in Info.Files.
+func (t *Torrent) Open(file int) (*Reader, error) {
+	if file < 0 || file >= len(t.info.Files) {
+		return nil, errors.New("no such file")
+	}
+	f := t.info.Files[file]
+	return &Reader{t: t, id: t.newReaderID(), off: f.Offset, end: f.Offset + f.Length}, nil
+}
+
+// ReadAt reads len(p) bytes of the file from off on, as io.ReaderAt does. It
+// waits for what is not there yet until ctx ends, nothing has come of it for
+// the session's read timeout (ErrTimeout), or the torrent is closed. Only
+// verified bytes are returned. A read of held data takes no lock of the torrent.
+func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if r.closed.Load() {
+		return 0, ErrClosed
+	}
+	if off < 0 || off >= r.end-r.off {
+		return 0, io.EOF
+	}
+	var eof error
+	if rest := r.end - r.off - off; int64(len(p)) >= rest {
+		if int64(len(p)) > rest {
+			eof = io.EOF
+		}
+		p = p[:rest]
+	}
+	r.advance(off, int64(len(p)))
+	at := r.off + off
+	done := 0
+	w := waiting{r: r}
+	defer w.end()
+	last := int((at+int64(len(p))-1)/r.t.layout.PieceLength) + 1
+	for done < len(p) {
+		pos := at + int64(done)
+		piece := int(pos / r.t.layout.PieceLength)
+		in := int(pos - int64(piece)*r.t.layout.PieceLength)
+		n := min(len(p)-done, r.t.layout.PieceSize(piece)-in)
+		got, err := r.t.volume.ReadAt(piece, p[done:done+n], in)
+		done += got
+		switch {
+		case err == nil:
+		case errors.Is(err, cache.ErrMissing):
+			if err := w.wait(ctx, piece, last); err != nil {
+				return done, err
+			}
+		default:
+			return done, err
+		}
+	}
+	return done, eof
+}
+
+// Close ends the Reader's interest. Reads that wait are not woken by it.
+func (r *Reader) Close() error {
+	if r.closed.CompareAndSwap(false, true) {
+		r.t.tell(gone{r.id})
+	}
+	return nil
+}
+
+// advance moves the read-ahead window, and tells the loop when that changes
+// which pieces are in it.
+func (r *Reader) advance(off, n int64) {
+	r.mu.Lock()
+	ahead := r.cursor.Read(off, n, r.t.session.opts.ReadAhead)
+	first, end := r.t.layout.Pieces(r.off+off, min(n+ahead, r.end-r.off-off))
+	w := engine.Window{Pos: first, End: end}
+	if ahead == 0 {
+		w = engine.Window{} // a probe, or a seek: what is read is asked for by itself
+	}
+	tell := w != r.window && !r.posted
+	r.window = w
+	if tell {
+		r.posted = true
+	}
+	r.mu.Unlock()
+	if tell && !r.t.tryTell(looks{r}) {
+		r.mu.Lock()
+		r.posted = false
+		r.mu.Unlock()
+	}
+}
+
+// looks takes a reader's newest window.
+func (r *run) looks(now time.Time, rd *Reader) {
+	rd.mu.Lock()
+	rd.posted = false
+	w, sequence := rd.window, rd.cursor.Sequence()
+	rd.mu.Unlock()
+	if rd.closed.Load() {
+		return
+	}
+	r.eng.Want(now, rd.id, w)
+	r.read(now)
+	r.consumed(now, rd, sequence)
+}
+
+// waiting is one blocked ReadAt, over as many pieces as it waits for.
+type waiting struct {
+	r   *Reader
+	run *run // where it is registered
+	id  engine.ReaderID
+}
+
+// wait returns when the piece may be there.
+func (w *waiting) wait(ctx context.Context, piece, end int) error {
+	t := w.r.t
+	for {
+		run, err := t.current(ctx)
+		if err != nil {
+			return err
+		}
+		if w.run != run {
+			w.run, w.id = run, t.newReaderID()
+		}
+		wt := &waiter{id: w.id, piece: piece, end: end, done: make(chan error, 1)}
+		wt.progress.Store(t.session.clock(time.Now()))
+		if err := run.post(ctx, wants{wt}); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			continue // that run is over
+		}
+		err = w.sleep(ctx, run, wt)
+		if errors.Is(err, errRunEnded) {
+			continue
+		}
+		return err
+	}
+}
+
+var errRunEnded = errors.New("run has ended")
+
+func (w *waiting) sleep(ctx context.Context, run *run, wt *waiter) error {
+	s := w.r.t.session
+	limit := s.opts.ReadTimeout
+	var expired <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		expired = timer.C
+		for {
+			select {
+			case err := <-wt.done:
+				return err
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-run.ended:
+				return errRunEnded
+			case <-expired:
+				still := limit - time.Duration(s.clock(time.Now())-wt.progress.Load())
+				if still <= 0 {
+					run.t.tell(stalled{wt})
+					return ErrTimeout
+				}
+				timer.Reset(still)
+			}
+		}
+	}
+	select {
+	case err := <-wt.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-run.ended:
+		return errRunEnded
+	}
+}
+
+// end takes the read's interest back.
+func (w *waiting) end() {
+	if w.run != nil {
+		w.run.t.tell(gone{w.id})
+	}
+}

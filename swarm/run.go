@@ -1,0 +1,315 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"swarmfs/cache"
+	"swarmfs/swarm/engine"
+	"swarmfs/swarm/wire"
+)
+
+// run is one life of a torrent, from its start to its stop or crash. A new one
+// has a new inbox and new IDs, so that nothing stale reaches it.
+type run struct {
+	// Set at start, read-only after.
+	t     *Torrent
+	log   *slog.Logger
+	ctx   context.Context
+	ended chan struct{} // closed when the loop is over: waiters turn to the next run
+	inbox chan event
+
+	// Owned by loop.
+	eng        *engine.Engine
+	peers      map[engine.PeerID]*peer // look-up only: never ranged over to decide
+	addrs      candidates
+	waiting    map[int][]*waiter // by the piece they wait for
+	dead       map[int]time.Time // pieces whose readers gave up, until when
+	actions    []engine.Action
+	dirty      []*peer
+	background background
+
+	// Shared; safe for concurrent use.
+	drafts drafts
+	group  group
+}
+
+const (
+	inboxSize = 256
+	// Events handled before the actions are performed: more are not better once
+	// the channel is drained, fewer mean more wake-ups of writers.
+	batchSize = 64
+)
+
+func newRun(ctx context.Context, t *Torrent) *run {
+	r := &run{
+		t: t, log: t.log, ctx: ctx,
+		ended: make(chan struct{}), inbox: make(chan event, inboxSize),
+		peers: map[engine.PeerID]*peer{}, waiting: map[int][]*waiter{}, dead: map[int]time.Time{},
+		drafts: drafts{volume: t.volume, open: map[int]draft{}},
+	}
+	r.addrs.init(t.session.opts.MaxPeers)
+	cfg := engine.Config{Drafts: &r.drafts, UploadSlots: t.session.opts.UploadSlots}
+	r.eng = engine.New(cfg, t.layout, t.volume.Pieces(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), time.Now())
+	return r
+}
+
+// post puts an event into the inbox, and waits for room as long as ctx and the
+// run last.
+func (r *run) post(ctx context.Context, ev event) error {
+	select {
+	case r.inbox <- ev:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-r.ended:
+		return ErrClosed
+	}
+}
+
+// loop is the torrent: it takes events, feeds the engine and performs what the
+// engine wants. It never waits for anything but the next event or deadline.
+func (r *run) loop() error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		case ev := <-r.inbox:
+			now := time.Now()
+			r.apply(now, ev)
+			for n := 1; n < batchSize && len(r.inbox) > 0; n++ {
+				r.apply(now, <-r.inbox)
+			}
+		case <-timer.C:
+		}
+		now := time.Now()
+		r.eng.Tick(now)
+		r.connect(now)
+		r.perform()
+		r.t.publish(r)
+		timer.Reset(r.untilWake(now))
+	}
+}
+
+// Even when nothing is due the loop looks round this often: for addresses whose
+// back-off has passed.
+const maxSleep = 5 * time.Second
+
+func (r *run) untilWake(now time.Time) time.Duration {
+	d := maxSleep
+	if next := r.eng.NextWake(); !next.IsZero() {
+		d = min(d, next.Sub(now))
+	}
+	return max(d, time.Millisecond)
+}
+
+func (r *run) apply(now time.Time, ev event) {
+	switch ev := ev.(type) {
+	case *arrived:
+		for _, g := range ev.got {
+			r.progress(now, g.Piece)
+		}
+		r.eng.Blocks(now, ev.id, ev.got)
+		arrivals.Put(ev)
+	case received:
+		r.eng.Message(now, ev.id, ev.m)
+	case extended:
+		r.eng.Extensions(ev.id, engine.Caps{DontHave: ev.h.M[wire.ExtDontHave], MaxRequests: ev.h.Requests})
+	case dontHave:
+		r.eng.DontHave(now, ev.id, ev.piece)
+	case uploaded:
+		r.eng.Uploaded(now, ev.id, ev.blocks, ev.bytes, ev.unreadable)
+	case verified:
+		r.verified(now, ev)
+	case wants:
+		r.wants(now, ev.w)
+	case gone:
+		r.eng.ReaderGone(now, ev.id)
+		r.unwait(ev.id)
+	case stalled:
+		r.stalled(now, ev.w)
+	case looks:
+		r.looks(now, ev.r)
+	case acquired:
+		r.eng.Acquired(now, ev.piece)
+		r.wake(ev.piece, nil)
+	case evicted:
+		r.eng.Evicted(now, ev.piece)
+	case room:
+		r.t.roomPosted.Store(false)
+		r.eng.Room(now)
+	case joined:
+		r.joined(now, ev.p)
+	case left:
+		r.left(now, ev)
+	case found:
+		r.addrs.add(now, ev.addrs, ev.source)
+	case dialled:
+		r.dialled(now, ev)
+	}
+}
+
+// start begins what goes on beside the loop.
+func (r *run) start() {
+	r.addrs.add(time.Now(), r.t.opts.Peers, fromUser)
+	r.group.Go(r.announce, r.reportPanic("announce"))
+}
+
+// perform does what the engine has decided.
+func (r *run) perform() {
+	r.actions = r.eng.Drain(r.actions[:0])
+	for i := range r.actions {
+		a := &r.actions[i]
+		switch a.Kind {
+		case engine.Send, engine.Upload:
+			r.send(a)
+		case engine.Verify:
+			r.verify(a.Piece, a.Digests)
+		case engine.Drop:
+			r.drop(a)
+		case engine.Completed:
+			r.log.Info("torrent complete")
+			r.t.completed.Store(true)
+			r.t.nudge()
+		}
+	}
+	for _, p := range r.dirty {
+		p.dirty = false
+		p.out.signal()
+	}
+	r.dirty = r.dirty[:0]
+}
+
+func (r *run) send(a *engine.Action) {
+	p := r.peers[a.Peer]
+	if p == nil || p.gone {
+		return
+	}
+	if a.Kind == engine.Upload {
+		p.out.upload(a.Msg)
+	} else {
+		if a.Msg.Kind == wire.Request {
+			p.asked.add(a.Msg.Index, a.Msg.Begin)
+		}
+		if !p.out.append(a.Msg) {
+			p.gone = true
+			p.cancel(errors.New("does not read what it is sent"))
+			return
+		}
+	}
+	if !p.dirty {
+		p.dirty = true
+		r.dirty = append(r.dirty, p)
+	}
+}
+
+func (r *run) drop(a *engine.Action) {
+	p := r.peers[a.Peer]
+	if p == nil {
+		return
+	}
+	p.gone = true
+	if a.Ban {
+		r.log.Info("peer banned", "peer", p.addr, "reason", a.Reason)
+		r.addrs.ban(p.addr)
+		r.t.session.ban(p.addr)
+	}
+	p.cancel(&PeerError{Addr: p.addr.String(), Op: "drop", Err: errors.New(a.Reason)})
+}
+
+// verify hashes a complete draft, on a goroutine of its own if there is much
+// left to hash.
+func (r *run) verify(piece int, digests bool) {
+	d, ok := r.drafts.get(piece)
+	if !ok {
+		return
+	}
+	r.group.Go(func() error {
+		hashers := r.t.session.hashers
+		select {
+		case hashers <- struct{}{}:
+		case <-r.ctx.Done():
+			return nil
+		}
+		defer func() { <-hashers }()
+		ev := verified{piece: piece, ok: d.Verify()}
+		if !ev.ok || digests {
+			ev.digests = blockDigests(d.Draft, r.t.layout.NumBlocks(piece))
+		}
+		if ev.ok {
+			ev.err = d.Commit()
+		}
+		return r.post(r.ctx, ev)
+	}, r.reportPanic("verify piece"))
+}
+
+func (r *run) verified(now time.Time, ev verified) {
+	if ev.err != nil {
+		// Verified, but the cache is closing or full of what may not go.
+		r.log.Warn("cache cannot take a piece", "piece", ev.piece, "err", ev.err)
+		ev.ok, ev.digests = false, nil
+	}
+	if ev.ok {
+		r.drafts.take(ev.piece)
+	} else if ev.err == nil {
+		r.log.Info("piece does not verify", "piece", ev.piece)
+	}
+	r.eng.Verified(now, ev.piece, ev.ok, ev.digests)
+	if ev.ok {
+		r.wake(ev.piece, nil)
+	}
+}
+
+func (r *run) joined(now time.Time, p *peer) {
+	for _, q := range r.peers {
+		if q.hs.PeerID == p.hs.PeerID && !q.gone {
+			p.cancel(errors.New("connected already"))
+			break
+		}
+	}
+	r.peers[p.id] = p
+	clear(r.dead)
+	r.eng.PeerJoined(now, p.id, engine.Caps{Fast: p.fast()})
+	if p.hs.Has(wire.FeatureExtended) {
+		p.out.append(wire.Message{Kind: wire.Extended, Ext: wire.ExtHandshakeID, Data: r.t.session.extHandshake()})
+		p.out.signal()
+	}
+}
+
+func (r *run) left(now time.Time, ev left) {
+	p := ev.p
+	delete(r.peers, p.id)
+	var pe *PanicError
+	if errors.As(ev.err, &pe) {
+		r.log.Error("panic in a peer", "peer", p.addr, "panic", pe.Value, "stack", string(pe.Stack))
+	} else {
+		r.log.Debug("peer left", "peer", p.addr, "err", ev.err)
+	}
+	r.addrs.closed(now, p.addr, p.dialed)
+	r.eng.PeerLeft(now, p.id)
+}
+
+func (r *run) reportPanic(what string) func(error) {
+	return func(err error) {
+		var pe *PanicError
+		if errors.As(err, &pe) {
+			r.log.Error("panic", "in", what, "panic", pe.Value, "stack", string(pe.Stack))
+			r.t.crash(err)
+		}
+	}
+}
+
+func isEnded(err error) bool { return errors.Is(err, cache.ErrClosed) }
+
+func blockDigests(d *cache.Draft, n int) []engine.BlockDigest {
+	out := make([]engine.BlockDigest, n)
+	for i := range out {
+		out[i] = engine.Digest(d.Block(i))
+	}
+	return out
+}

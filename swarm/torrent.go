@@ -1,0 +1,241 @@
+package swarm
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+
+	"swarmfs/metainfo"
+	"swarmfs/swarm/engine"
+)
+
+// Torrent is the handle of one torrent in a Session. It outlives the crashes of
+// its run. It is safe for concurrent use.
+type Torrent struct {
+	// Set at start, read-only after.
+	session *Session
+	meta    *metainfo.Torrent
+	info    *metainfo.Info
+	layout  metainfo.Layout
+	volume  Volume
+	opts    AddOptions
+	log     *slog.Logger
+	token   suture.ServiceToken
+	closed  chan struct{} // the torrent was removed, or has failed
+
+	readers    atomic.Uint32 // the newest ReaderID
+	peers      atomic.Uint32 // the newest PeerID
+	completed  atomic.Bool   // all pieces came while we ran: trackers are told
+	nudged     chan struct{} // 1 deep: the announcer is to look again
+	roomPosted atomic.Bool
+
+	mu      sync.Mutex
+	run     *run          // nil between two lives
+	next    chan struct{} // closed when run is set
+	failure error
+	crashes []time.Time
+	crashed context.CancelCauseFunc
+	stats   TorrentStats
+}
+
+// TorrentStats is a moment of a torrent's life.
+type TorrentStats struct {
+	Pieces, Held int
+	Peers        int
+	engine.Stats
+}
+
+func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
+	t := &Torrent{
+		session: s, meta: meta, info: meta.Info, layout: meta.Info.Layout(), volume: o.Volume, opts: o,
+		log:    s.log.With("torrent", meta.Info.Hash.String()[:8]),
+		closed: make(chan struct{}), next: make(chan struct{}), nudged: make(chan struct{}, 1),
+	}
+	t.stats.Pieces = t.layout.NumPieces()
+	for i, w := 0, t.volume.Pieces(); i < t.stats.Pieces; i++ {
+		if engine.Bitmap(w).Has(i) {
+			t.stats.Held++
+		}
+	}
+	if n, ok := t.volume.(notifier); ok {
+		n.Notify(func(piece int) { t.tell(evicted{piece}) }, t.room)
+	}
+	return t
+}
+
+// Info returns what the torrent is.
+func (t *Torrent) Info() *metainfo.Info { return t.info }
+
+// Stats returns the newest counters.
+func (t *Torrent) Stats() TorrentStats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stats
+}
+
+// Verified says that the Volume holds a piece that was found on the disk.
+func (t *Torrent) Verified(piece int) { t.tell(acquired{piece}) }
+
+func (t *Torrent) newReaderID() engine.ReaderID { return engine.ReaderID(t.readers.Add(1)) }
+
+func (t *Torrent) newPeerID() engine.PeerID { return engine.PeerID(t.peers.Add(1)) }
+
+// String names the service for the supervisor's log.
+func (t *Torrent) String() string { return "torrent " + t.info.Hash.String()[:8] }
+
+// A torrent whose loop crashes for the third time within ten minutes has a
+// reason that starting it again does not cure.
+const (
+	crashLimit  = 3
+	crashWindow = 10 * time.Minute
+)
+
+// Serve runs the torrent until ctx ends or it crashes; it is the supervisor
+// that calls it, again after a crash.
+func (t *Torrent) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := newRun(ctx, t)
+	t.begin(r, cancel)
+	defer t.end(r)
+	r.start()
+	err := guard(r.loop)
+	cancel(err)
+	if _, crashed := err.(*PanicError); crashed {
+		r.reportPanic("torrent loop")(err)
+		return t.crashVerdict(err)
+	}
+	if _, crashed := context.Cause(ctx).(*PanicError); crashed {
+		return t.crashVerdict(context.Cause(ctx))
+	}
+	return err
+}
+
+func (t *Torrent) begin(r *run, cancel context.CancelCauseFunc) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.run, t.crashed = r, cancel
+	close(t.next)
+}
+
+// end waits for the run's goroutines and lets its waiters go to the next.
+func (t *Torrent) end(r *run) {
+	t.mu.Lock()
+	t.run = nil
+	t.next = make(chan struct{})
+	t.mu.Unlock()
+	close(r.ended)
+	r.group.Wait()
+	r.drafts.discardAll()
+}
+
+// crash ends the present run; the supervisor begins another.
+func (t *Torrent) crash(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.crashed != nil {
+		t.crashed(err)
+	}
+}
+
+func (t *Torrent) crashVerdict(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	recent := t.crashes[:0]
+	for _, at := range t.crashes {
+		if now.Sub(at) < crashWindow {
+			recent = append(recent, at)
+		}
+	}
+	t.crashes = append(recent, now)
+	if len(t.crashes) < crashLimit {
+		return err
+	}
+	t.log.Error("torrent has failed: its loop keeps crashing", "crashes", len(t.crashes))
+	t.fail(ErrFailed)
+	return suture.ErrDoNotRestart
+}
+
+// fail ends the torrent for good. The lock is held.
+func (t *Torrent) fail(err error) {
+	if t.failure == nil {
+		t.failure = err
+		close(t.closed)
+	}
+}
+
+// current returns the present run, or waits for the next.
+func (t *Torrent) current(ctx context.Context) (*run, error) {
+	for {
+		t.mu.Lock()
+		run, next, failure := t.run, t.next, t.failure
+		t.mu.Unlock()
+		switch {
+		case failure != nil:
+			return nil, failure
+		case run != nil:
+			return run, nil
+		}
+		select {
+		case <-next:
+		case <-t.closed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tell posts an event to the present run, if there is one.
+func (t *Torrent) tell(ev event) {
+	t.mu.Lock()
+	run := t.run
+	t.mu.Unlock()
+	if run != nil {
+		_ = run.post(context.Background(), ev) // fails only when the run is over, and its state with it
+	}
+}
+
+// tryTell is tell that gives up when the inbox is full.
+func (t *Torrent) tryTell(ev event) bool {
+	t.mu.Lock()
+	run := t.run
+	t.mu.Unlock()
+	if run == nil {
+		return false
+	}
+	select {
+	case run.inbox <- ev:
+		return true
+	default:
+		return false
+	}
+}
+
+// room is called by the cache when there is memory again.
+func (t *Torrent) room() {
+	if t.roomPosted.CompareAndSwap(false, true) {
+		t.tell(room{})
+	}
+}
+
+// nudge lets the announcer look at once whether something is due.
+func (t *Torrent) nudge() {
+	select {
+	case t.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// publish makes the loop's counters visible to Stats.
+func (t *Torrent) publish(r *run) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stats.Held = r.eng.Held()
+	t.stats.Peers = len(r.peers)
+	t.stats.Stats = r.eng.Stats()
+}

@@ -1,0 +1,85 @@
+package swarm
+
+import (
+	"sync/atomic"
+	"time"
+
+	"swarmfs/swarm/engine"
+)
+
+// waiter is one read that is blocked on a piece. The loop registers it and
+// answers once on done.
+type waiter struct {
+	id    engine.ReaderID
+	piece int // the first that is missing
+	end   int // the first after the read
+	done  chan error
+
+	progress atomic.Int64 // when something of the piece arrived last, in ns since the session began
+}
+
+// A range that kept a reader waiting for the whole read timeout answers the
+// next ones at once for so long, so that a scan of a dead torrent ends.
+const deadFor = time.Second
+
+func (r *run) wants(now time.Time, w *waiter) {
+	if r.eng.Have(w.piece) {
+		w.done <- nil
+		return
+	}
+	if until, ok := r.dead[w.piece]; ok {
+		if now.Before(until) {
+			w.done <- ErrTimeout
+			return
+		}
+		delete(r.dead, w.piece)
+	}
+	r.read(now)
+	r.waiting[w.piece] = append(r.waiting[w.piece], w)
+	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: w.end})
+}
+
+// wake answers everybody who waits for the piece.
+func (r *run) wake(piece int, err error) {
+	for _, w := range r.waiting[piece] {
+		w.done <- err
+	}
+	delete(r.waiting, piece)
+}
+
+// unwait forgets a waiter that gave up.
+func (r *run) unwait(id engine.ReaderID) {
+	for piece, list := range r.waiting {
+		for i, w := range list {
+			if w.id != id {
+				continue
+			}
+			if list = append(list[:i], list[i+1:]...); len(list) == 0 {
+				delete(r.waiting, piece)
+			} else {
+				r.waiting[piece] = list
+			}
+			return
+		}
+	}
+}
+
+func (r *run) progress(now time.Time, piece int) {
+	if len(r.dead) > 0 {
+		clear(r.dead)
+	}
+	for _, w := range r.waiting[piece] {
+		w.progress.Store(r.t.session.clock(now))
+	}
+}
+
+// Ranges that are remembered as dead, at most; beyond it all are tried again.
+const maxDead = 4096
+
+func (r *run) stalled(now time.Time, w *waiter) {
+	r.log.Warn("read gave up waiting", "piece", w.piece, "peers", len(r.peers))
+	if len(r.dead) >= maxDead {
+		clear(r.dead)
+	}
+	r.dead[w.piece] = now.Add(deadFor)
+}
