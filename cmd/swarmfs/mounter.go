@@ -19,7 +19,6 @@ import (
 	"swarmfs/cache"
 	"swarmfs/fs"
 	"swarmfs/swarm"
-	"swarmfs/swarm/tracker"
 )
 
 // closeStore bounds how long the cache may take in the end to write what it
@@ -37,13 +36,12 @@ type mounter struct {
 	daemon  *daemon // nil in the foreground
 
 	// Set by prepare, in this order; read-only after.
-	store    *cache.Store
-	state    *cache.State // nil: nothing is remembered
-	trackers *tracker.Client
-	session  *swarm.Session
-	server   *fs.Server
-	shown    []*shownTorrent
-	status   []fs.VirtualFile
+	store   *cache.Store
+	state   *cache.State // nil: nothing is remembered
+	session *swarm.Session
+	server  *fs.Server
+	shown   []*shownTorrent
+	status  []fs.VirtualFile
 
 	chores sync.WaitGroup
 }
@@ -63,7 +61,6 @@ func (m *mounter) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.trackers.Close()
 
 	root := newSupervisor(m.log)
 	root.Add(m.session)
@@ -124,15 +121,10 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	if err != nil {
 		return nil, nil, failf(exitUsage, "mount: %w", err)
 	}
-	m.trackers = f.newTrackers()
 	m.session, err = f.newSession(swarm.Options{
-		Store: m.store, Trackers: m.trackers, ReadTimeout: f.readWait(), Background: background,
+		Store: m.store, ReadTimeout: f.readWait(), Background: background,
 	}, m.log)
-	if err != nil {
-		m.trackers.Close()
-		return nil, nil, err
-	}
-	return torrents, peers, nil
+	return torrents, peers, err
 }
 
 // show puts all torrents into the tree, before there is a mount: nobody ever

@@ -60,9 +60,7 @@ func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) 
 		return err
 	}
 	// Listen first: a port in use should not be found after an hour of hashing.
-	trackers := f.newTrackers()
-	defer trackers.Close()
-	session, err := f.newSession(swarm.Options{Trackers: trackers}, f.logger(std.err))
+	session, err := f.newSession(swarm.Options{}, f.logger(std.err))
 	if err != nil {
 		return err
 	}

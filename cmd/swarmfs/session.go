@@ -4,11 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"syscall"
 
 	"swarmfs/swarm"
-	"swarmfs/swarm/tracker"
 )
 
 // newSession listens as the flags say; o holds what they do not say. When the
@@ -27,21 +25,6 @@ func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Ses
 		s, err = swarm.New(o)
 	}
 	return s, listenError(err)
-}
-
-// newTrackers makes the client for trackers. A local session reaches those on
-// this machine alone.
-func (f *networkFlags) newTrackers() *tracker.Client {
-	o := tracker.Options{}
-	if f.local() {
-		o.Allow = func(a netip.Addr) error {
-			if !a.Unmap().IsLoopback() {
-				return errors.New("not on this machine, and every --listen is loopback")
-			}
-			return nil
-		}
-	}
-	return tracker.NewClient(o)
 }
 
 // listenError adds what to do about an address that cannot be listened on.

@@ -56,7 +56,7 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "name: %s\n", printable(t.name))
 	fmt.Fprintf(&b, "infohash: %s\n", t.torrent.Info.Hash)
 	fmt.Fprintf(&b, "size: %d\n", t.torrent.Info.Length)
-	fmt.Fprintf(&b, "pieces: %s held\n", heldText(s.Held, s.Pieces))
+	fmt.Fprintf(&b, "pieces: %d of %d\n", s.Held, s.Pieces)
 	fmt.Fprintf(&b, "peers: %d\n", s.Peers)
 	fmt.Fprintf(&b, "downloaded: %d\n", s.Downloaded)
 	fmt.Fprintf(&b, "uploaded: %d\n", s.Uploaded)
