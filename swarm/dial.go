@@ -29,6 +29,7 @@ func (r *run) connect(now time.Time) {
 		addr, ok := r.addrs.pick(now)
 		if !ok {
 			<-r.t.session.dials
+			r.hunger(now)
 			return
 		}
 		if r.t.session.mayReach(addr.Addr()) != nil {
@@ -44,6 +45,18 @@ func (r *run) connect(now time.Time) {
 	}
 }
 
+// How often trackers are asked for more because nobody is left to talk to; they
+// still keep to the interval that each of them allows.
+const hungerEvery = 30 * time.Second
+
+func (r *run) hunger(now time.Time) {
+	if len(r.peers) == 0 && now.Sub(r.hungryAt) > hungerEvery {
+		r.hungryAt = now
+		r.t.hungry.Store(true)
+		r.t.nudge()
+	}
+}
+
 func (r *run) dialled(now time.Time, ev dialled) {
 	if ev.p == nil {
 		r.log.Debug("dial", "peer", ev.addr, "err", ev.err)
@@ -56,8 +69,7 @@ func (r *run) dialled(now time.Time, ev dialled) {
 func (r *run) dial(addr netip.AddrPort) (*peer, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr.String())
+	conn, err := r.t.session.opts.Network.Dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

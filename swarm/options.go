@@ -1,8 +1,10 @@
 package swarm
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"runtime"
 	"time"
@@ -68,6 +70,8 @@ type Options struct {
 	Local bool
 	// NoDHT, NoPEX and NoLSD switch off ways to find peers.
 	NoDHT, NoPEX, NoLSD bool
+	// Network carries the connections with peers. Default: the operating system's.
+	Network Network
 	// Logger gets what happens; nil: nobody.
 	Logger *slog.Logger
 }
@@ -85,9 +89,29 @@ func (o *Options) fill() {
 	if o.MaxPeers == 0 {
 		o.MaxPeers = 80
 	}
+	if o.Network == nil {
+		o.Network = systemNetwork{}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+}
+
+// Network opens connections: the operating system's, or a simulated one.
+type Network interface {
+	// Listen accepts TCP connections on HOST:PORT.
+	Listen(addr string) (net.Listener, error)
+	// Dial connects over TCP.
+	Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+}
+
+type systemNetwork struct{}
+
+func (systemNetwork) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
+func (systemNetwork) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr.String())
 }
 
 // AddOptions says how a torrent is to be run.

@@ -25,6 +25,7 @@ type run struct {
 	// Owned by loop.
 	eng        *engine.Engine
 	peers      map[engine.PeerID]*peer // look-up only: never ranged over to decide
+	hungryAt   time.Time
 	addrs      candidates
 	waiting    map[int][]*waiter // by the piece they wait for
 	dead       map[int]time.Time // pieces whose readers gave up, until when

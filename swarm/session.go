@@ -69,7 +69,7 @@ func New(o Options) (*Session, error) {
 		FailureThreshold: 10, FailureBackoff: 5 * time.Second,
 	})
 	for _, addr := range o.Listen {
-		l, err := net.Listen("tcp", addr)
+		l, err := o.Network.Listen(addr)
 		if err != nil {
 			for _, open := range s.listeners {
 				open.Close()

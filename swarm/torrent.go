@@ -32,6 +32,7 @@ type Torrent struct {
 	completed  atomic.Bool   // all pieces came while we ran: trackers are told
 	nudged     chan struct{} // 1 deep: the announcer is to look again
 	roomPosted atomic.Bool
+	hungry     atomic.Bool // more addresses are wanted
 
 	mu      sync.Mutex
 	run     *run          // nil between two lives
