@@ -53,8 +53,6 @@ func newRun(ctx context.Context, t *Torrent) *run {
 		drafts: drafts{volume: t.volume, open: map[int]draft{}},
 	}
 	r.addrs.init(t.session.opts.MaxPeers)
-	cfg := engine.Config{Drafts: &r.drafts, UploadSlots: t.session.opts.UploadSlots}
-	r.eng = engine.New(cfg, t.layout, t.volume.Pieces(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), time.Now())
 	return r
 }
 
@@ -155,8 +153,12 @@ func (r *run) apply(now time.Time, ev event) {
 	}
 }
 
-// start begins what goes on beside the loop.
+// start makes the engine and begins what goes on beside the loop. Evictions from
+// now on are in the inbox, so none is missed between here and there.
 func (r *run) start() {
+	cfg := engine.Config{Drafts: &r.drafts, UploadSlots: r.t.session.opts.UploadSlots}
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	r.eng = engine.New(cfg, r.t.layout, r.t.volume.Pieces(), rng, time.Now())
 	r.addrs.add(time.Now(), r.t.opts.Peers, fromUser)
 	r.group.Go(r.announce, r.reportPanic("announce"))
 }

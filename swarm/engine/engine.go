@@ -170,7 +170,11 @@ func (e *Engine) Evicted(now time.Time, piece int) {
 	e.have.Clear(piece)
 	e.free.Set(piece)
 	e.haveN--
-	e.enlist(piece)
+	if e.background != nil {
+		// There was no place to keep it: fetching it for nobody would go round
+		// for ever. A reader can still have it.
+		e.background.Clear(piece)
+	}
 	for _, p := range e.peers {
 		if p.dontHave != 0 && p.ready {
 			e.send(p, wire.Message{Kind: wire.Extended, Ext: p.dontHave, Data: wire.AppendDontHave(nil, uint32(piece))})
