@@ -1,6 +1,10 @@
 package metainfo
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
 
 // An InputError says why a torrent, an info dictionary or a magnet link was
 // refused. Its message is one line of printable text, fit to be shown to a
@@ -40,8 +44,12 @@ const maxQuoted = 60
 // quote shows a name of the input: escaped, so that no control character
 // reaches a terminal or a log, and cut, so that the message stays one line.
 func quote[T string | []byte](name T) string {
-	if len(name) > maxQuoted {
-		return fmt.Sprintf("%+q…", string(name[:maxQuoted]))
+	if len(name) <= maxQuoted {
+		return strconv.Quote(string(name))
 	}
-	return fmt.Sprintf("%+q", string(name))
+	cut := maxQuoted
+	for cut > maxQuoted-utf8.UTFMax && !utf8.RuneStart(name[cut]) {
+		cut--
+	}
+	return strconv.Quote(string(name[:cut])) + "…"
 }

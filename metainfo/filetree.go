@@ -37,11 +37,11 @@ func checkV2(i *Info, tree, layers value) error {
 	if !tree.isDict() {
 		return bad("its v2 file tree is missing or not a dictionary")
 	}
-	c := v2Check{info: i, hybrid: i.Files != nil, pad: piecePad(i.PieceLength)}
+	c := v2Check{info: i, hybrid: i.Files != nil, rest: tree, pad: piecePad(i.PieceLength)}
 	if err := c.setLayers(layers); err != nil {
 		return err
 	}
-	if err := c.directory(tree); err != nil {
+	if err := c.directory(); err != nil {
 		return err
 	}
 	if c.files == 0 {
@@ -58,7 +58,8 @@ func checkV2(i *Info, tree, layers value) error {
 type v2Check struct {
 	info   *Info
 	hybrid bool
-	next   int // v1 file to compare with the next v2 one
+	rest   value // of the file tree, still to be checked
+	next   int   // v1 file to compare with the next v2 one
 	files  int
 	total  int64
 	path   [][]byte
@@ -86,55 +87,57 @@ func (c *v2Check) setLayers(layers value) error {
 	return nil
 }
 
-func (c *v2Check) directory(v value) error {
+// directory checks the directory that c.rest starts with, and passes it. It
+// goes over the input once: taking the length of every directory first would
+// cost its size once for each level above it.
+func (c *v2Check) directory() error {
+	c.rest = c.rest[1:]
 	var prev []byte
-	first := true
-	for name, child := range v.dict() {
-		// Bencode asks for sorted keys. Here the order is the files' order, so
-		// it is required, and with it no name can stand twice.
-		if !first && bytes.Compare(prev, name) >= 0 {
-			return badf("its v2 file tree is not sorted at %s", quote(name))
-		}
-		prev, first = name, false
+	for c.rest[0] != 'e' {
+		n := span(c.rest)
+		name := []byte(c.rest[colon(c.rest)+1 : n])
+		c.rest = c.rest[n:]
 		if err := checkName(name); err != nil {
 			return err
 		}
-		if !child.isDict() {
+		// Bencode asks for sorted keys. Here the order is the files' order, so
+		// it is required, and with it no name can stand twice.
+		if bytes.Compare(prev, name) >= 0 {
+			return badf("its v2 file tree is not sorted at %s", quote(name))
+		}
+		prev = name
+		if !c.rest.isDict() {
 			return badf("%s in its v2 file tree is not a dictionary", quote(name))
 		}
 		c.path = append(c.path, name)
-		if err := c.child(child); err != nil {
+		if err := c.child(name); err != nil {
 			return err
 		}
 		c.path = c.path[:len(c.path)-1]
 	}
+	c.rest = c.rest[1:]
 	return nil
 }
 
 // child checks what stands under a name: a file is a dictionary whose only key
 // is the empty string.
-func (c *v2Check) child(v value) error {
-	var leaf value
-	keys := 0
-	for k, x := range v.dict() {
-		keys++
-		if len(k) == 0 {
-			leaf = x
-		}
+func (c *v2Check) child(name []byte) error {
+	if !bytes.HasPrefix(c.rest, []byte("d0:")) {
+		return c.directory()
 	}
-	switch {
-	case leaf == nil:
-		return c.directory(v)
-	case keys > 1:
-		return badf("%s in its v2 file tree is both a file and a directory", quote(c.path[len(c.path)-1]))
+	leaf := c.rest[len("d0:"):]
+	n := span(leaf)
+	c.rest = leaf[n:]
+	if c.rest[0] != 'e' {
+		return badf("%s in its v2 file tree is both a file and a directory", quote(name))
 	}
-	return c.file(leaf)
+	c.rest = c.rest[1:]
+	return c.file(name, leaf[:n])
 }
 
 var leafKeys = []string{"length", "pieces root", "attr", "symlink path"}
 
-func (c *v2Check) file(v value) error {
-	name := c.path[len(c.path)-1]
+func (c *v2Check) file(name []byte, v value) error {
 	var f [4]value
 	if !v.isDict() {
 		return badf("file %s in its v2 file tree is not a dictionary", quote(name))
@@ -165,7 +168,7 @@ func (c *v2Check) file(v value) error {
 	if !c.hybrid {
 		return nil
 	}
-	return c.compare(length, a, f[3])
+	return c.compare(name, length, a, f[3])
 }
 
 // maxV2Length bounds the sum of lengths, so that nothing wraps.
@@ -201,8 +204,7 @@ func (c *v2Check) hashes(name []byte, length int64, rootValue value) error {
 
 // compare checks a v2 file against the v1 file in its place: readers of either
 // view must see the same files in the same pieces.
-func (c *v2Check) compare(length int64, a attr, target value) error {
-	name := c.path[len(c.path)-1]
+func (c *v2Check) compare(name []byte, length int64, a attr, target value) error {
 	n := c.nextShown()
 	if n < 0 {
 		return badf("file %s is in its v2 file tree, but not in its v1 list of files", quote(name))

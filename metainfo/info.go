@@ -158,9 +158,7 @@ func (i *Info) setBasics(f *infoFields) error {
 	// Whatever is not plainly 0 keeps the torrent to its trackers: the wrong
 	// way round, a private torrent would be announced to the world.
 	i.Private = f[keyPrivate] != nil && string(f[keyPrivate]) != "i0e"
-	if s, ok := f[keySource].str(); ok && len(s) <= maxOptional {
-		i.Source = string(s)
-	}
+	i.Source = text(f[keySource])
 	return nil
 }
 

@@ -81,16 +81,13 @@ func (l Layout) Verified(off, n int64) (from, end int64) {
 	return from, min(last-last%unit+unit, l.Length)
 }
 
-// clip cuts a range to the torrent. It never adds off and n before both are
-// known to be small: they come from a caller's file offsets.
+// clip cuts a range to the torrent. off and n come from a caller's file
+// offsets, so they are only added where the sum cannot wrap.
 func (l Layout) clip(off, n int64) (int64, int64) {
-	if off < 0 {
-		if n <= -off { // also catches n < 0
-			return 0, 0
-		}
-		off, n = 0, n+off
+	if n > 0 && off < 0 {
+		off, n = 0, off+n
 	}
-	if n <= 0 || off >= l.Length {
+	if n <= 0 || off < 0 || off >= l.Length {
 		return 0, 0
 	}
 	return off, min(n, l.Length-off)

@@ -87,7 +87,7 @@ func parse(data []byte) (*Torrent, error) {
 		CreatedBy: text(f[keyCreatedBy]),
 	}
 	// Years up to 9999, which every reader of a date can hold.
-	if n, ok := f[keyCreationDate].integer(); ok && n > 0 && n < 253402300800 {
+	if n, ok := decode[int64](f[keyCreationDate], 1); ok && n > 0 && n < 253402300800 {
 		t.CreationDate = time.Unix(n, 0).UTC()
 	}
 	if info.HasV2 && f[keyLayers] != nil {
@@ -98,11 +98,8 @@ func parse(data []byte) (*Torrent, error) {
 
 // text reads an optional string.
 func text(v value) string {
-	s, ok := v.str()
-	if !ok || len(s) > maxOptional {
-		return ""
-	}
-	return string(s)
+	s, _ := decode[string](v, 1)
+	return s
 }
 
 // Marshal returns the torrent as a .torrent file. The info dictionary goes in

@@ -12,7 +12,8 @@ import (
 // Bounds on the addresses that a torrent or magnet link may make us talk to.
 // Lists that people pass around have some hundred trackers.
 const (
-	maxURLs   = 500
+	maxURLs   = 500 // trackers
+	maxSeeds  = 100 // web seeds or nodes
 	maxURLLen = 4096
 )
 
@@ -89,10 +90,11 @@ func appendURL(list []string, s string, schemes []string) []string {
 
 // urls reads a string or a list of strings, as url-list may be either (BEP 19).
 func urls(v value, schemes []string) (list []string) {
-	if s, ok := v.str(); ok {
-		return appendURL(nil, string(s), schemes)
+	if !v.isList() {
+		s, _ := decode[string](v, 1)
+		return appendURL(nil, s, schemes)
 	}
-	items, _ := decode[[]any](v)
+	items, _ := decode[[]any](v, maxSeeds)
 	for _, item := range items {
 		if s, ok := item.(string); ok {
 			list = appendURL(list, s, schemes)
@@ -105,7 +107,7 @@ func urls(v value, schemes []string) (list []string) {
 // can be used (BEP 12). Tiers left without a tracker go, and a tracker named
 // twice keeps its first place.
 func trackers(announce, announceList value) (tiers [][]string) {
-	items, _ := decode[[]any](announceList)
+	items, _ := decode[[]any](announceList, 2*maxURLs)
 	var seen []string
 	for _, item := range items {
 		tier, ok := item.([]any)
@@ -133,7 +135,7 @@ func trackers(announce, announceList value) (tiers [][]string) {
 // nodes reads the DHT nodes of a trackerless torrent (BEP 5): pairs of host
 // and port.
 func nodes(v value) (list []string) {
-	items, _ := decode[[]any](v)
+	items, _ := decode[[]any](v, 3*maxSeeds)
 	for _, item := range items {
 		pair, _ := item.([]any)
 		if len(pair) != 2 {
