@@ -38,10 +38,8 @@ func signalSet(signals ...unix.Signal) (mask uint64) {
 	return mask
 }
 
-// lookAtCaller reads the state of thread tid from /proc. With signals false it
-// only tells whether the thread is exiting or gone: an ordinary reader may have
-// a signal pending that it would survive.
-func lookAtCaller(tid uint32, signals bool) callerState {
+// lookAtCaller reads the state of thread tid from /proc.
+func lookAtCaller(tid uint32) callerState {
 	if tid == 0 {
 		return callerUnknown // the kernel itself, or no PID in our namespace
 	}
@@ -56,9 +54,6 @@ func lookAtCaller(tid uint32, signals bool) callerState {
 	}
 	if exiting(stat) {
 		return callerDying
-	}
-	if !signals {
-		return callerAlive
 	}
 	status, err := os.ReadFile(dir + "/status")
 	if err != nil {

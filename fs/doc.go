@@ -14,7 +14,7 @@
 //
 // # Identity
 //
-// A node ID, which is also the inode number, is 40 bits of the infohash and
+// A node ID, which is also the inode number, is 39 bits of the infohash and
 // the number of the entry in the torrent's tree. So it is the same after a
 // restart, a look-up allocates nothing, there is nothing to forget, and a
 // stale file handle (NFS) finds its file again. The kernel caches names,

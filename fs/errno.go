@@ -24,7 +24,6 @@ var errnos = []struct {
 	quiet bool // an ordinary end of a read, not worth a line in the log
 }{
 	{errInterrupted, syscall.EINTR, true},
-	{errCallerGone, syscall.EINTR, true}, // nobody is there to see it
 	{errClosed, syscall.EIO, true},
 	// The number of waiting reads is bounded, so that they cannot take all
 	// memory or all of the kernel's background requests. EAGAIN says what is

@@ -19,7 +19,10 @@ const (
 	blockSize = 4096
 	maxName   = 255
 
-	entryBits  = 24 // of a node ID; the 40 above are the torrent's
+	// A node ID is the torrent's prefix and the entry's number. The top bit
+	// stays free: not everybody who stores inode numbers has unsigned ones.
+	prefixBits = 39
+	entryBits  = 24
 	entryMask  = 1<<entryBits - 1
 	maxEntries = 1 << entryBits
 
@@ -167,8 +170,11 @@ func (f *filesystem) entry(b *branch, n metainfo.Node, out *fuse.EntryOut) {
 // GetAttr is part of fuse.RawFileSystem.
 func (f *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	if in.NodeId == rootID {
+		// Cached, or every path walk would ask: the kernel checks permissions
+		// itself. What invalidates a name in the root also invalidates this.
+		out.SetTimeout(cacheTime)
 		f.rootAttr(&out.Attr)
-		return fuse.OK // not cached: torrents come and go
+		return fuse.OK
 	}
 	if in.NodeId < maxEntries {
 		return f.control.getattr(in.NodeId, out)

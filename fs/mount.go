@@ -16,17 +16,22 @@ import (
 
 const (
 	device = "/dev/fuse"
-	// maxRead is the largest READ the kernel may send, in bytes; see
-	// BenchmarkSequentialRead for the choice.
-	maxRead = 1 << 20
+	// maxRead is the largest READ the kernel may send, in bytes. From 128 KiB
+	// to 1 MiB the CPU time a GiB costs is the same (BenchmarkSequentialRead);
+	// a read that waits holds a buffer of this size, and the first page of a
+	// larger one comes later. It is also what the cache stores as one value.
+	maxRead = 256 << 10
 	// readAheadKiB is how far the kernel reads ahead of a sequential reader.
-	// Its default of 128 KiB makes READs of that size, whatever maxRead says;
-	// FUSE cannot ask for more, only /sys can (root).
+	// At its default of 128 KiB a GiB costs half as much again. FUSE cannot
+	// ask for more, only /sys can (root).
 	readAheadKiB = 1024
-	// maxBackground is how many READs of the page cache the kernel has under
+	// maxBackground is how many READs of its page cache the kernel has under
 	// way at once. At its default of 12 a dozen readers of missing pieces
 	// freeze every other file of the mount.
-	maxBackground = 1024
+	maxBackground = 4 * maxBlockedReads
+	// maxBlockedReads is how many reads may wait at once: 256 MiB of buffers.
+	// dd with a large block waits in four of them, most readers in one.
+	maxBlockedReads = 1024
 	// politeUnmount is how long Close waits for an unmount that the kernel
 	// refuses because the mount is busy, before it detaches it.
 	politeUnmount = 2 * time.Second
@@ -43,7 +48,7 @@ type kernelMount struct {
 
 	// Shared; safe for concurrent use.
 	done  chan struct{} // closed when the kernel has let go of the mount
-	loops sync.WaitGroup
+	serve sync.WaitGroup
 }
 
 // mountOptions are those of go-fuse for a mount of ours. Their reasons, where
@@ -105,13 +110,10 @@ func mountKernel(dir string, raw fuse.RawFileSystem, o *fuse.MountOptions, log *
 	if mounts, err := mountsAt(dir); err == nil && len(mounts) > 0 {
 		m.device = mounts[len(mounts)-1].device
 	}
-	m.loops.Go(func() {
+	m.serve.Go(func() {
 		defer close(m.done)
 		server.Serve()
 	})
-	if os.Geteuid() == 0 {
-		m.raiseReadAhead()
-	}
 	return m, nil
 }
 
@@ -187,38 +189,64 @@ func mountDirect(dir string, o *fuse.MountOptions) (fd int, err error) {
 }
 
 // raiseReadAhead is best effort: without it READs are of 128 KiB, and slower.
-func (m *kernelMount) raiseReadAhead() {
-	if m.device == "" {
+func (m *kernelMount) raiseReadAhead(kib int) {
+	if m.device == "" || os.Geteuid() != 0 {
 		return
 	}
 	file := "/sys/class/bdi/" + m.device + "/read_ahead_kb"
-	if err := os.WriteFile(file, fmt.Appendf(nil, "%d\n", readAheadKiB), 0); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%d\n", kib), 0); err != nil {
 		m.log.Debug("read-ahead of the mount not raised", "error", err)
 	}
 }
 
 // unmount takes the mount out of the tree and waits until the server has seen
-// it. It always returns: within ctx, and about three seconds.
+// it. It always returns: within ctx, and about three seconds. The error says
+// that the mount is still there.
 func (m *kernelMount) unmount(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, politeUnmount)
 	defer cancel()
 	err := m.unmountPolitely(ctx)
 	if err != nil {
 		m.log.Warn("mount is busy, detaching it", "dir", m.dir, "error", err)
-		err = m.unmountForcibly()
+		if err = m.unmountForcibly(); err != nil {
+			return fmt.Errorf("unmount %s: %w", m.dir, err)
+		}
 	}
+	if m.gone() {
+		return nil
+	}
+	// A process inside it or a copy in another mount namespace holds it.
+	m.abort()
+	if !m.gone() {
+		m.log.Warn("detached mount is still held by a process or a mount namespace; it ends with this process", "dir", m.dir)
+	}
+	return nil
+}
+
+// gone waits a moment for the server to see that the mount is gone.
+func (m *kernelMount) gone() bool {
 	select {
 	case <-m.done:
-		m.loops.Wait()
-		return nil
+		return true
 	case <-time.After(loopExit):
+		return false
 	}
-	if err != nil {
-		return fmt.Errorf("unmount %s: %w", m.dir, err)
+}
+
+// ended reports whether the server has seen that the mount is gone.
+func (m *kernelMount) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
 	}
-	// It is out of our tree, but a process inside it or another mount
-	// namespace holds it. As root its connection can still be cut.
-	return fmt.Errorf("unmount %s: it is detached, but a process or mount namespace still holds it", m.dir)
+}
+
+// abort cuts the connection, if the file system for that is mounted.
+func (m *kernelMount) abort() {
+	_, minor, _ := strings.Cut(m.device, ":")
+	_ = os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
 }
 
 // unmountPolitely tries until ctx is done. The kernel refuses with EBUSY as

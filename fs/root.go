@@ -48,15 +48,16 @@ func (f *filesystem) add(b *branch, name string) error {
 	return nil
 }
 
-// freePrefix returns the first of the four 40-bit numbers in an infohash that
-// is free, 0 if none is. 0 and the last one are reserved.
+// freePrefix returns the first of the four 39-bit numbers in an infohash that
+// is free, 0 if none is: a torrent can be made to collide with another one.
 func (f *filesystem) freePrefix(h metainfo.Hash) uint64 {
 	for i := 0; i+5 <= len(h); i += 5 {
 		var p uint64
 		for _, c := range h[i : i+5] {
 			p = p<<8 | uint64(c)
 		}
-		if _, taken := f.branches[p]; !taken && p != 0 && p != 1<<40-1 {
+		p &= 1<<prefixBits - 1
+		if _, taken := f.branches[p]; !taken && p != 0 {
 			return p
 		}
 	}

@@ -26,9 +26,9 @@ type Options struct {
 	// makes `ls -l` of a large directory some ten times slower. Default off.
 	XAttrs bool
 	// BlockedReads is how many reads may wait for data at once; the next ones
-	// fail with EAGAIN. Each holds a buffer of up to 1 MiB. It stays below the
-	// 1024 requests that the kernel has under way for its page cache, so that
-	// reads that need not wait still come through. Default and at most 768.
+	// fail with EAGAIN. Each holds a buffer of up to 256 KiB. Default and at
+	// most 1024, a quarter of what the kernel may have under way for its page
+	// cache, so that reads that need not wait always come through.
 	BlockedReads int
 	// Files returns the files of .swarmfs. It is called at every look at them
 	// and may be called concurrently. Default none.
@@ -37,8 +37,6 @@ type Options struct {
 	// slog.DiscardHandler.
 	Logger *slog.Logger
 }
-
-const maxBlockedReads = maxBackground * 3 / 4
 
 // ErrExists is returned by Add for a torrent that is shown already.
 var ErrExists = errors.New("torrent is mounted already")
@@ -51,12 +49,11 @@ type Server struct {
 	fs      *filesystem
 	waiters *waiters
 
-	closing sync.Once
-	done    chan struct{}
+	closing, ending sync.Once
+	done            chan struct{}
 
-	mu     sync.Mutex
-	mount  *kernelMount // nil before Mount
-	closed bool
+	mu    sync.Mutex
+	mount *kernelMount // nil before Mount
 }
 
 // New returns a server that is not mounted yet, so that the first look at the
@@ -105,19 +102,29 @@ func (s *Server) Mount(dir string) error {
 	if err != nil {
 		return err
 	}
-	m, err := mountKernel(abs, s.fs, mountOptions(&s.opts, s.onPanic), s.opts.Logger)
+	return s.mountWith(abs, mountOptions(&s.opts, s.onPanic), readAheadKiB)
+}
+
+func (s *Server) mountWith(dir string, o *fuse.MountOptions, readAheadKiB int) error {
+	m, err := mountKernel(dir, s.fs, o, s.opts.Logger)
 	if err != nil {
 		return err
 	}
+	m.raiseReadAhead(readAheadKiB)
 	s.mu.Lock()
 	s.mount = m
 	s.mu.Unlock()
-	m.loops.Go(func() {
+	m.serve.Go(func() {
 		<-m.done
-		s.closing.Do(func() { close(s.waiters.quit) })
-		close(s.done)
+		s.end()
 	})
 	return nil
+}
+
+// end says that the mount is gone and fails the reads that still wait.
+func (s *Server) end() {
+	s.closing.Do(func() { close(s.waiters.quit) })
+	s.ending.Do(func() { close(s.done) })
 }
 
 // onPanic answers a request whose handler had a bug.
@@ -126,7 +133,8 @@ func (s *Server) onPanic(v any) fuse.Status {
 	return fuse.EIO
 }
 
-// Done is closed when the mount is gone, whoever unmounted it.
+// Done is closed when the mount is gone, whoever unmounted it, or when Close
+// returned without an error.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Add shows a torrent under name, or under its own if name is empty, and
@@ -182,15 +190,22 @@ func (s *Server) forgetName(name string) {
 
 // Close fails all waiting reads with EIO, unmounts, and waits for the server to
 // end, all within ctx and about three seconds. A mount that is busy for two
-// seconds is detached and its connection cut. The error says what could not be
-// cleaned up; the end of the process does the rest.
+// seconds is detached and its connection cut. The error says that the mount is
+// still there. One that is gone from our tree but held elsewhere is no error:
+// the end of the process is the end of it.
 func (s *Server) Close(ctx context.Context) error {
 	s.closing.Do(func() { close(s.waiters.quit) })
 	s.mu.Lock()
 	m := s.mount
 	s.mu.Unlock()
-	if m == nil {
-		return nil
+	if m != nil {
+		if err := m.unmount(ctx); err != nil {
+			return err
+		}
+		if m.ended() {
+			m.serve.Wait()
+		}
 	}
-	return m.unmount(ctx)
+	s.end()
+	return nil
 }

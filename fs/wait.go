@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	// signalPoll is how often the signals of an interrupted caller are read.
+	// signalPoll is how often the caller of an interrupted read is looked at.
 	// The kernel sends one INTERRUPT a request, for the first signal of any
 	// kind; the one that matters may come later.
 	signalPoll = 100 * time.Millisecond
-	// alivePoll is how often it is checked that the caller of a waiting read
-	// still exists. A killed reader of the page cache sends no INTERRUPT, and
-	// one that only has the file mapped not even a FLUSH.
-	alivePoll = time.Second
+	// alivePoll is how often the caller of any other waiting read is looked
+	// at. Who waits for the page cache sends no INTERRUPT: when killed, a FLUSH,
+	// and not even that if the file is only mapped; when it has a handler for
+	// the signal, nothing.
+	alivePoll = 250 * time.Millisecond
 	// unknownGrace is how long an interrupted read of a caller that /proc does
 	// not show goes on: most signals are innocent, and most data comes soon.
 	unknownGrace = time.Second
@@ -24,8 +25,7 @@ const (
 
 // Why a waiting read was ended. The reader's answer is in errno.go.
 var (
-	errInterrupted = errors.New("reader was interrupted")
-	errCallerGone  = errors.New("reader is gone")
+	errInterrupted = errors.New("reader was interrupted or is gone")
 	errTooMany     = errors.New("too many waiting reads")
 	errClosed      = errors.New("file system is closed")
 )
@@ -41,7 +41,7 @@ type waiters struct {
 	// Set at start, read-only after.
 	limit int64
 	quit  chan struct{} // closed by Server.Close
-	look  func(tid uint32, signals bool) callerState
+	look  func(tid uint32) callerState
 
 	waiting atomic.Int64
 }
@@ -186,15 +186,11 @@ func (w *wait) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 // verdict returns why the read is to be ended now, or nil. interrupted is when
 // the INTERRUPT came, zero if none has.
 func (w *wait) verdict(interrupted time.Time) error {
-	signals := !interrupted.IsZero()
-	switch w.all.look(w.caller, signals) {
+	switch w.all.look(w.caller) {
 	case callerDying:
-		if signals {
-			return errInterrupted
-		}
-		return errCallerGone
+		return errInterrupted
 	case callerUnknown:
-		if signals && time.Since(interrupted) >= unknownGrace {
+		if !interrupted.IsZero() && time.Since(interrupted) >= unknownGrace {
 			return errInterrupted
 		}
 	}
