@@ -71,6 +71,9 @@ func (f *createFlags) run(ctx context.Context, std *streams, path string) error 
 	}
 	t, err := f.create(ctx, std, path)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return failf(exitInput, "create torrent of %s: %w", path, inputCause(err))
 	}
 	data, err := t.Marshal()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -97,11 +96,7 @@ func reported(err error) bool {
 // from a hostile torrent, so nothing in it can move the cursor or break the
 // line.
 func errorLine(err error) string {
-	text := err.Error()
-	if errors.Is(err, context.Canceled) {
-		text = strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
-	}
-	return "swarmfs: " + printable(strings.TrimSpace(text))
+	return "swarmfs: " + printable(strings.TrimSpace(err.Error()))
 }
 
 // printable escapes what is no visible character: controls, direction

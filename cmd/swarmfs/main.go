@@ -45,6 +45,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if !reported(err) {
 		fmt.Fprintln(stderr, errorLine(err))
 	}
+	if ctx.Err() != nil {
+		return exitOther // whatever the signal made fail
+	}
 	return exitCode(err)
 }
 

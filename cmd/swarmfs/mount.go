@@ -83,7 +83,7 @@ func (f *mountFlags) run(cmd *cobra.Command, std *streams, sources []string, dir
 		}
 		m.log = f.logger(m.daemon.log)
 		if m.daemon.unlogged != nil {
-			m.log.Warn("no log is written", "error", m.daemon.unlogged)
+			m.log.Info("no log is written", "error", m.daemon.unlogged)
 		}
 	}
 	return m.run(cmd.Context())

@@ -61,8 +61,10 @@ func (m *mounter) remember(ctx context.Context) {
 			continue
 		}
 		if err := m.rememberOne(t); err != nil {
-			m.log.Warn("torrent is not remembered", "name", t.name, "error", err)
-			return // one line about a full disk is enough
+			if m.store.Degraded() == nil { // else the cache has said it
+				m.log.Warn("torrents are not remembered", "error", err)
+			}
+			return
 		}
 	}
 }
