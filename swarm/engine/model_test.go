@@ -13,19 +13,20 @@ import (
 	"swarmfs/swarm/wire"
 )
 
-// memory is a driver's table of drafts with room for so many.
+// memory is a driver's table of drafts with room for so many, and some more for
+// urgent ones.
 type memory struct {
-	room int
-	open map[int]uint32
-	got  map[int]map[int]bool // blocks in open drafts
-	gen  uint32
+	room, reserve int
+	open          map[int]uint32
+	got           map[int]map[int]bool // blocks in open drafts
+	gen           uint32
 }
 
 func (m *memory) Open(piece int, urgent bool) (uint32, bool) {
 	if _, ok := m.open[piece]; ok {
 		panic("opened twice")
 	}
-	if len(m.open) >= m.room && !(urgent && len(m.open) < m.room+2) {
+	if len(m.open) >= m.room && !(urgent && len(m.open) < m.room+m.reserve) {
 		return 0, false
 	}
 	m.gen++
@@ -43,6 +44,16 @@ func (m *memory) Discard(piece int) {
 func (m *memory) end(piece int) {
 	delete(m.open, piece)
 	delete(m.got, piece)
+}
+
+// take claims a block of an open draft for its first writer.
+func (m *memory) take(b [2]int) bool {
+	if m.got[b[0]] == nil {
+		m.got[b[0]] = map[int]bool{}
+	}
+	first := !m.got[b[0]][b[1]]
+	m.got[b[0]][b[1]] = true
+	return first
 }
 
 // remote is what a model history knows of a peer.
@@ -74,8 +85,11 @@ func newHistory(t *rapid.T) *history {
 	pieceLen := int64(rapid.SampledFrom([]int{16 << 10, 20000, 48 << 10, 128 << 10}).Draw(t, "piece length"))
 	h := &history{
 		layout: metainfo.Layout{PieceLength: pieceLen, Length: int64(rapid.IntRange(1, 2<<20).Draw(t, "length"))},
-		mem:    &memory{room: rapid.IntRange(1, 8).Draw(t, "room"), open: map[int]uint32{}, got: map[int]map[int]bool{}},
-		now:    time.Unix(1e9, 0), peers: map[PeerID]*remote{},
+		mem: &memory{
+			room: rapid.IntRange(1, 8).Draw(t, "room"), reserve: rapid.IntRange(0, 2).Draw(t, "reserve"),
+			open: map[int]uint32{}, got: map[int]map[int]bool{},
+		},
+		now: time.Unix(1e9, 0), peers: map[PeerID]*remote{},
 	}
 	h.have = NewBitmap(h.layout.NumPieces())
 	seed := rapid.Uint64().Draw(t, "seed")
@@ -335,13 +349,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 func (h *history) deliver(id PeerID, a [2]int) {
 	h.now = h.now.Add(time.Millisecond)
 	gen, open := h.mem.open[a[0]]
-	kept := open && !h.mem.got[a[0]][a[1]]
-	if kept {
-		if h.mem.got[a[0]] == nil {
-			h.mem.got[a[0]] = map[int]bool{}
-		}
-		h.mem.got[a[0]][a[1]] = true
-	}
+	kept := open && h.mem.take(a)
 	h.e.Blocks(h.now, id, []Got{{Piece: a[0], Block: a[1], Gen: gen, Kept: kept}})
 }
 

@@ -76,7 +76,8 @@ func (e *Engine) PeerJoined(now time.Time, id PeerID, c Caps) {
 	if e.byID[id] != nil {
 		return
 	}
-	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true, depth: firstDepth}
+	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true}
+	p.depth = min(firstDepth, e.maxDepth(p))
 	e.peers = append(e.peers, p)
 	e.byID[id] = p
 	e.choker.joined(e, p)
