@@ -90,23 +90,26 @@ func (h *Host) Traffic() (sent, received int64) {
 // Isolate cuts the host off from all others, both ways. It stays so for hosts
 // that are there by then, until Rejoin.
 func (h *Host) Isolate() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
 	for _, o := range h.others() {
-		h.net.Cut(h, o)
-		h.net.Cut(o, h)
+		h.net.jam(path{h, o})
+		h.net.jam(path{o, h})
 	}
 }
 
 // Rejoin ends Isolate.
 func (h *Host) Rejoin() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
 	for _, o := range h.others() {
-		h.net.Heal(h, o)
-		h.net.Heal(o, h)
+		h.net.clear(path{h, o})
+		h.net.clear(path{o, h})
 	}
 }
 
+// others returns all hosts but this, always in the same order.
 func (h *Host) others() []*Host {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
 	var list []*Host
 	for _, o := range h.net.hosts {
 		if o != h {

@@ -42,17 +42,25 @@ func New(seed uint64) *Net {
 func (n *Net) Cut(from, to *Host) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.cut[path{from, to}]; !ok {
-		n.cut[path{from, to}] = nil
-	}
+	n.jam(path{from, to})
 }
 
 // Heal ends a Cut.
 func (n *Net) Heal(from, to *Host) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	held := n.cut[path{from, to}]
-	delete(n.cut, path{from, to})
+	n.clear(path{from, to})
+}
+
+func (n *Net) jam(p path) {
+	if _, ok := n.cut[p]; !ok {
+		n.cut[p] = nil
+	}
+}
+
+func (n *Net) clear(p path) {
+	held := n.cut[p]
+	delete(n.cut, p)
 	for _, again := range held {
 		again()
 	}

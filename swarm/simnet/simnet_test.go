@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -592,7 +591,6 @@ func TestDatagramsBeyondTheQueueAreLost(t *testing.T) {
 func trace(t *testing.T, seed uint64) (sum [20]byte) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(seed)
-		rng := rand.New(rand.NewPCG(seed, 1))
 		const hosts = 6
 		var hs [hosts]*Host
 		var ls [hosts]net.Listener
@@ -600,8 +598,8 @@ func trace(t *testing.T, seed uint64) (sum [20]byte) {
 		start := time.Now()
 		for i := range hs {
 			hs[i] = n.Host(ip(i+1), Link{
-				Latency: time.Duration(rng.IntN(50)) * time.Millisecond, Jitter: time.Duration(rng.IntN(3)) * time.Millisecond,
-				Up: 100_000, Down: 300_000, ResetEvery: 200_000,
+				// All alike, so that nothing but the network keeps them apart.
+				Latency: 10 * time.Millisecond, Up: 100_000, Down: 300_000, ResetEvery: 100_000,
 			})
 			ls[i], _ = hs[i].Listen(":1")
 		}
@@ -634,18 +632,19 @@ func trace(t *testing.T, seed uint64) (sum [20]byte) {
 					g.Go(func() { chat(hosts*hosts+i*hosts+int(from)-1, c, false) })
 				}
 			})
-			for j := range hs {
-				if j == i {
-					continue
-				}
-				g.Go(func() {
-					time.Sleep(time.Duration(1+i*hosts+j) * 1013 * time.Microsecond)
+			g.Go(func() {
+				time.Sleep(time.Duration(1+i) * 10 * time.Microsecond) // a phase of its own
+				for j := range hs {
+					if j == i {
+						continue
+					}
 					c, err := hs[i].Dial(t.Context(), netip.AddrPortFrom(ip(j+1), 1))
 					if err == nil {
-						chat(i*hosts+j, c, true)
+						g.Go(func() { chat(i*hosts+j, c, true) })
+						time.Sleep(time.Millisecond) // not at once with what was just started
 					}
-				})
-			}
+				}
+			})
 		}
 		time.Sleep(time.Second)
 		hs[3].Isolate()
