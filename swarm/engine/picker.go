@@ -53,7 +53,7 @@ func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 		p.lastBlock = at
 		p.rate.begin(at)
 	}
-	p.requests.push(request{piece: t.piece, block: b, at: at})
+	p.requests.push(request{piece: t.piece, block: b, at: at, bare: p.requests.len() < bareQueue})
 	begin, n := e.layout.Block(t.piece, b)
 	e.stats.Requested++
 	e.send(p, wire.Message{Kind: wire.Request, Index: uint32(t.piece), Begin: uint32(begin), Length: uint32(n)})
@@ -347,11 +347,19 @@ func (e *Engine) maxDepth(p *peer) int {
 // keep its own pipeline busy between two of our refills.
 const queueMargin = 20 * time.Millisecond
 
+// A request that finds fewer than so many outstanding measures the bare round
+// trip. One would leave the path idle for longer.
+const bareQueue = 2
+
 // resize sets how many requests p should have outstanding: rate × twice the
 // bare round trip, so that it grows while the path takes more, and stays so
 // shallow that an urgent block never waits long behind our own.
-func (e *Engine) resize(p *peer) {
+func (e *Engine) resize(at time.Duration, p *peer) {
 	if p.rate.perSec == 0 {
+		return
+	}
+	if p.lat.stale(at) {
+		p.depth = min(bareQueue, e.maxDepth(p))
 		return
 	}
 	bytes := p.rate.perSec * (2*p.lat.floor + queueMargin).Seconds()

@@ -201,20 +201,23 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 	p.lastBlock = at
 	p.snubbed = false
 	p.reported = 0
+	bytes := 0
 	for _, g := range got {
 		size := e.blockLen(g.Piece, g.Block)
-		p.rate.add(at, size)
-		p.received += int64(size)
+		bytes += size
 		if i := p.requests.find(g.Piece, g.Block); i >= 0 {
-			p.lat.add(at, at-p.requests.at(i).at)
+			r := p.requests.at(i)
+			p.lat.add(at, at-r.at, r.bare)
 			p.requests.remove(i)
 		}
 		e.block(p.id, p, g, size)
 	}
+	p.received += int64(bytes)
+	p.rate.add(at, bytes)
 	if p.requests.len() == 0 {
-		p.rate.begin(at)
+		p.rate.pause(at)
 	}
-	e.resize(p)
+	e.resize(at, p)
 	e.fill(now, p)
 }
 
