@@ -128,7 +128,7 @@ func (f *createFlags) create(ctx context.Context, std *streams, path string) (*m
 	return metainfo.Create(ctx, path, metainfo.CreateOptions{
 		PieceLength: f.pieceSize, Private: f.private, Source: f.source,
 		Trackers: tiers, WebSeeds: f.webSeeds, Comment: f.comment,
-		CreatedBy: "swarmfs " + version(), CreationDate: time.Now(),
+		CreatedBy: "swarmfs " + release, CreationDate: time.Now(),
 		Progress: bar.set,
 	})
 }

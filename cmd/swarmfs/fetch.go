@@ -29,7 +29,7 @@ func fetch(ctx context.Context, address string) ([]byte, error) {
 	if err != nil || req.URL.Host == "" {
 		return nil, errors.New("not a valid http or https URL")
 	}
-	req.Header.Set("User-Agent", "swarmfs/"+version())
+	req.Header.Set("User-Agent", "swarmfs/"+release)
 	req.Header.Set("Accept", "application/x-bittorrent, */*;q=0.5")
 
 	resp, err := fetchClient().Do(req)

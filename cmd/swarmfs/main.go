@@ -57,7 +57,9 @@ func newRoot(std *streams) *cobra.Command {
 		Use:   "swarmfs",
 		Short: "Mount torrents as a directory",
 		Long: "swarmfs mounts torrents as a directory: files are there at once, and what is read is\n" +
-			"fetched from the swarm, verified and kept in a cache of bounded size.",
+			"fetched from the swarm, verified and kept in a cache of bounded size.\n\n" +
+			"Exit codes: 0 done, 1 other error, 2 usage, 3 bad input, 4 mountpoint or FUSE,\n" +
+			"5 network address, 6 data folder, 7 verify found bad or missing data.",
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -30,8 +30,11 @@ func (v sizeValue) Set(s string) error {
 }
 
 func (v sizeValue) String() string {
-	if v.bytes == nil || *v.bytes == 0 {
+	switch {
+	case v.bytes == nil || *v.bytes == 0:
 		return "0"
+	case *v.bytes < 0: // to be found out
+		return ""
 	}
 	return formatSize(*v.bytes) + v.suffix
 }

@@ -8,36 +8,30 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is set by the linker for released builds:
-// -ldflags "-X main.release=1.2.3".
-var release string
+// release is the version of the next release, or of this one when it is built
+// from its tag.
+const release = "0.1.0"
 
-// version is the release, or else what the Go toolchain recorded of the
-// commit, so that a bug report names the code it is about.
+// version is the release and, where the Go toolchain recorded it, the commit,
+// so that a bug report names the code it is about.
 func version() string {
-	if release != "" {
-		return release
-	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return release
 	}
-	var commit, dirty string
+	var commit, changed string
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision":
 			commit = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "-dirty"
+			changed = ".changed"
 		}
 	}
-	if len(commit) >= 12 {
-		return "0-" + commit[:12] + dirty
+	if len(commit) < 12 {
+		return release
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	return "devel"
+	return release + "+" + commit[:12] + changed
 }
 
 func newVersion(std *streams) *cobra.Command {
