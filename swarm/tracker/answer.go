@@ -87,11 +87,12 @@ type peerSet struct {
 	seen map[netip.AddrPort]struct{}
 }
 
+// full is to be asked before add.
 func (s *peerSet) full() bool { return len(s.list) >= MaxPeers }
 
 func (s *peerSet) add(a netip.AddrPort) {
 	ip := a.Addr()
-	if s.full() || a.Port() == 0 || !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip == broadcast {
+	if a.Port() == 0 || !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip == broadcast {
 		return
 	}
 	if _, double := s.seen[a]; double {

@@ -202,7 +202,10 @@ func (c *Client) Announce(ctx context.Context, rawURL string, r Request) (Respon
 		resp, err = c.announceHTTP(ctx, u, r)
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
+		// What ended it, rather than what came of that.
+		if c.ctx.Err() != nil {
+			err = ErrClosed
+		} else if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		return Response{}, wrap(rawURL, err)
