@@ -220,6 +220,9 @@ func (h *history) actions() map[string]func(*rapid.T) {
 			id, r := h.anyPeer(t)
 			p := h.anyPiece(t)
 			r.has.Clear(p)
+			if !r.fast {
+				r.asked = slices.DeleteFunc(r.asked, func(a [2]int) bool { return a[0] == p })
+			}
 			h.e.DontHave(h.now, id, uint32(p))
 		},
 		"unchoke": func(t *rapid.T) {

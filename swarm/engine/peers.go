@@ -27,6 +27,7 @@ type peer struct {
 	// What it has.
 	pieces  Bitmap // nil while it is a seed or has nothing
 	seed    bool
+	fickle  bool // was a seed and let pieces go
 	count   int
 	lacking int  // pieces it has and we do not
 	told    bool // a bitfield, have all or have none came
@@ -64,7 +65,10 @@ const (
 	maxUploadQueue  = 500 // told as reqq
 	uploadWindow    = 64  // blocks handed to the driver at a time: 1 MiB
 	maxRejectsInRow = 100 // a peer that answers nothing but reject is of no use
-	maxMisbehaviour = 50  // requests for what we do not have, while choked …
+	// Requests for what we do not have, or while choked, without a good one
+	// between them. An honest peer may have a whole queue under way when we choke
+	// it, or one for a piece that was evicted.
+	maxMisbehaviour = 2 * maxUploadQueue
 	firstDepth      = 16
 )
 
@@ -327,7 +331,7 @@ func (e *Engine) peerHas(now time.Time, p *peer, index uint32) {
 	p.pieces.Set(piece)
 	p.count++
 	e.count(piece, +1)
-	if p.count == e.n {
+	if p.count == e.n && !p.fickle { // or two tiny messages could make us count all pieces, over and over
 		e.countPieces(p, -1)
 		e.becomeSeed(p)
 	}
@@ -341,7 +345,8 @@ func (e *Engine) peerHas(now time.Time, p *peer, index uint32) {
 	}
 }
 
-// DontHave says that a peer let a piece go (BEP 54).
+// DontHave says that a peer let a piece go (BEP 54). Without the fast extension
+// that answers our requests for it too.
 func (e *Engine) DontHave(now time.Time, id PeerID, index uint32) {
 	p := e.byID[id]
 	if p == nil || p.dropped || int64(index) >= int64(e.n) || !p.has(int(index)) {
@@ -349,7 +354,7 @@ func (e *Engine) DontHave(now time.Time, id PeerID, index uint32) {
 	}
 	piece := int(index)
 	if p.seed {
-		p.seed = false
+		p.seed, p.fickle = false, true
 		e.seeds--
 		p.pieces = NewBitmap(e.n)
 		p.pieces.Fill(e.n)
@@ -358,9 +363,30 @@ func (e *Engine) DontHave(now time.Time, id PeerID, index uint32) {
 	p.pieces.Clear(piece)
 	p.count--
 	e.count(piece, -1)
-	if !e.have.Has(piece) {
-		p.lacking--
-		e.updateInterest(p)
+	if e.have.Has(piece) {
+		// It was not told when we got the piece, since it had it.
+		e.send(p, wire.Message{Kind: wire.Have, Index: index})
+		return
+	}
+	p.lacking--
+	e.updateInterest(p)
+	if !p.caps.Fast {
+		e.releasePiece(p, piece)
+		e.fillAll(now)
+	}
+}
+
+// releasePiece gives back what was asked of p in one piece.
+func (e *Engine) releasePiece(p *peer, piece int) {
+	t := e.open[piece]
+	if t == nil {
+		return
+	}
+	for i := p.requests.len() - 1; i >= 0; i-- {
+		if r := *p.requests.at(i); r.piece == piece {
+			p.requests.remove(i)
+			e.release(t, r.block, p)
+		}
 	}
 }
 

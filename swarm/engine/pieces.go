@@ -200,6 +200,7 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 	at := e.since(now)
 	p.lastBlock = at
 	p.snubbed = false
+	p.rejects = 0
 	p.reported = 0
 	bytes := 0
 	for _, g := range got {

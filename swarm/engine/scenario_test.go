@@ -112,6 +112,8 @@ func (s *scenario) command(f []string) {
 		s.e.Acquired(s.now, s.number(f[1]))
 	case "verified":
 		s.verified(s.number(f[1]))
+	case "rejects":
+		s.rejects(s.id(f[1]), s.number(f[2]))
 	case "discarded":
 		s.e.Verified(s.now, s.number(f[1]), false, nil)
 	case "wait":
@@ -246,6 +248,21 @@ func (s *scenario) deliver(id PeerID, blocks [][2]int, bad bool) {
 		got = append(got, Got{Piece: b[0], Block: b[1], Gen: gen, Kept: kept})
 	}
 	s.e.Blocks(s.now, id, got)
+}
+
+// rejects lets a peer reject its oldest request so many times; of the outputs
+// only a drop is told.
+func (s *scenario) rejects(id PeerID, n int) {
+	p := s.e.byID[id]
+	for i := 0; i < n && !p.dropped; i++ {
+		if p.requests.len() == 0 {
+			s.wait("200ms")
+		}
+		r := p.requests.at(0)
+		begin, length := s.e.layout.Block(r.piece, r.block)
+		s.e.Message(s.now, id, wire.Message{Kind: wire.Reject, Index: uint32(r.piece), Begin: uint32(begin), Length: uint32(length)})
+		s.e.out = slices.DeleteFunc(s.e.out, func(a Action) bool { return a.Kind != Drop })
+	}
 }
 
 // verified hashes a piece: right unless a peer has tampered with a block of it.
