@@ -128,9 +128,30 @@ func (x *fakeFile) Close() error {
 	return nil
 }
 
-// fill writes the content of a file from off on: each 8 bytes are a mix of
-// their place and the file's number.
+// heads holds the first bytes of files, made once: making them is slow with the
+// race detector.
+var heads sync.Map // file number to []byte
+
+const headSize = 5 << 20
+
+// fill writes the content of a file from off on.
 func fill(p []byte, file int, off int64) {
+	if off+int64(len(p)) <= headSize {
+		head, ok := heads.Load(file)
+		if !ok {
+			b := make([]byte, headSize)
+			generate(b, file, 0)
+			head, _ = heads.LoadOrStore(file, b)
+		}
+		copy(p, head.([]byte)[off:])
+		return
+	}
+	generate(p, file, off)
+}
+
+// generate makes content: each 8 bytes are a mix of their place and the file's
+// number.
+func generate(p []byte, file int, off int64) {
 	var word [8]byte
 	for len(p) > 0 {
 		x := uint64(off/8)*0x9e3779b97f4a7c15 + uint64(file)<<56

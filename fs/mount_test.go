@@ -143,7 +143,8 @@ func command(tb testing.TB, limit time.Duration, name string, args ...string) *e
 func child(tb testing.TB, limit time.Duration, name string, args ...string) *exec.Cmd {
 	tb.Helper()
 	cmd := command(tb, limit, "/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), childEnv+"="+name)
+	// Unless told otherwise a race-enabled program sleeps a second at its end.
+	cmd.Env = append(os.Environ(), childEnv+"="+name, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	return cmd
 }
 
