@@ -34,18 +34,20 @@ const (
 func (b *smartBan) suspected(piece int) bool { return len(b.suspects[piece]) > 0 }
 
 // failed finds out whom to blame for a piece that did not verify, and makes it
-// free again.
+// free again. Without digests it was thrown away for a reason of our own, and
+// nobody is to blame.
 func (e *Engine) failed(t *partial, digests []BlockDigest) {
 	e.stats.Failed += int64(e.layout.PieceSize(t.piece))
-	alone := true
-	for i := range t.blocks {
-		alone = alone && t.blocks[i].from == t.blocks[0].from
-	}
-	switch {
-	case alone:
-		e.convict(t.blocks[0].from)
-	case len(digests) == len(t.blocks):
-		e.suspect(t, digests)
+	if len(digests) == len(t.blocks) {
+		alone := true
+		for i := range t.blocks {
+			alone = alone && t.blocks[i].from == t.blocks[0].from
+		}
+		if alone {
+			e.convict(t.blocks[0].from)
+		} else {
+			e.suspect(t, digests)
+		}
 	}
 	e.cfg.Drafts.Discard(t.piece)
 	e.closePartial(t)

@@ -117,7 +117,8 @@ func (e *Engine) Have(piece int) bool { return e.have.Has(piece) }
 // Verified says how the check of a complete draft ended. When ok the piece can
 // be read from now on; otherwise its draft is discarded and it is fetched
 // again. The digests of its blocks are asked for by Verify's Digests and given
-// whenever ok is false; they find out who sent the bad block.
+// whenever its hash was wrong; they find out who sent the bad block. Not ok and
+// no digests means that it could not be kept, which is no peer's fault.
 func (e *Engine) Verified(now time.Time, piece int, ok bool, digests []BlockDigest) {
 	t := e.open[piece]
 	if t == nil || !t.verifying {
