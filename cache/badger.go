@@ -71,11 +71,12 @@ type foundPiece struct {
 }
 
 type badgerDisk struct {
-	db      *badger.DB
-	dir     string
-	maxTxn  int    // bytes of values
-	version uint64 // of the last transaction; owned by the writer
-	ahead   readAhead
+	db     *badger.DB
+	dir    string
+	maxTxn int // bytes of values
+
+	// Owned by the writer.
+	version uint64 // of the last transaction
 	flush   *flusher
 }
 
@@ -252,9 +253,7 @@ func (b *badgerDisk) tryRead(k pieceKey, p []byte, off int) error {
 			if len(v) != want {
 				return errStale
 			}
-			at := off % k.chunk
-			b.ahead.touch(v)
-			n = copy(p, v[at:])
+			n = copy(p, v[off%k.chunk:])
 			return nil
 		})
 		if err != nil {
@@ -345,7 +344,7 @@ func (f *flusher) run() {
 	for {
 		select {
 		case <-f.kick:
-			startWriteback(f.dir)
+			startWriteback(newestLog(f.dir))
 		case <-tick.C:
 			// An error shows again when the file is closed or
 			// collected; nothing here depends on it.

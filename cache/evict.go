@@ -31,12 +31,14 @@ var (
 )
 
 // logFileSize returns how large the database's log files get, in bytes. They
-// are the unit in which space comes back; larger ones cost fewer syncs.
+// are the unit in which space comes back and in which the disk is synced, while
+// the writer waits; and the last one is read at the start. But each costs an
+// open file.
 func logFileSize(budget int64) int64 {
-	if budget < 512<<20 { // small budgets: tests, and tiny disks
-		return min(max(budget/16, 2<<20), 16<<20)
+	if budget < 512<<20 { // tiny disks
+		return min(max(budget/16, 1<<20), 16<<20)
 	}
-	return min(max(budget/32, 16<<20), 256<<20)
+	return min(max(budget/128, 32<<20), 256<<20)
 }
 
 // liveTarget returns how many bytes of pieces may be on disk. The rest is for

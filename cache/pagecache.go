@@ -3,28 +3,29 @@ package cache
 import (
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// startWriteback asks the kernel to begin writing the newest log file of a
-// folder to the disk. It is a hint; nothing depends on it.
-func startWriteback(dir string) {
+// Hints to the kernel about Badger's log files, which are memory maps. Nothing
+// depends on them but speed: all errors are ignored.
+
+// newestLog returns the log file that is written to; "" if there is none.
+func newestLog(dir string) string {
 	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
 	if err != nil || len(names) == 0 {
-		return
+		return ""
 	}
-	sort.Strings(names)
-	f, err := os.Open(names[len(names)-1])
+	return slices.Max(names) // numbers of six digits
+}
+
+// startWriteback asks the kernel to begin writing a log file to the disk.
+func startWriteback(path string) {
+	f, err := os.Open(path)
 	if err != nil {
 		return
 	}
 	defer f.Close()
 	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }
-
-// readAhead reads mapped log files ahead of their readers.
-type readAhead struct{}
-
-func (*readAhead) touch([]byte) {}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -13,6 +14,17 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
+}
+
+// fastDir returns a folder in RAM where there is one: the tests sync often.
+func fastDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "swarmfs-cache-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // content makes the bytes of a volume, and its geometry.
@@ -102,7 +114,7 @@ func wantPiece(t testing.TB, v *Volume, data []byte, piece int) {
 }
 
 func TestCommittedPiecesSurviveARestart(t *testing.T) {
-	dir := t.TempDir()
+	dir := fastDir(t)
 	for _, pieceLength := range []int64{BlockSize, 100_000, 256 << 10, 1 << 20, 4 << 20} {
 		data, g := content(1, pieceLength, 9*pieceLength/2+77)
 		id := byte(pieceLength >> 14)

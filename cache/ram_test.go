@@ -1,0 +1,114 @@
+package cache
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestDraftsAreAdmittedByBytes(t *testing.T) {
+	_, g := content(1, 1<<20, 16<<20)
+	s := openStore(t, Options{Memory: 8 << 20})
+	v := openVolume(t, s, 1, g)
+	var open []*Draft
+	draft := func(urgent bool) error {
+		d, err := v.Draft(len(open), urgent)
+		if err == nil {
+			open = append(open, d)
+		}
+		return err
+	}
+	for draft(false) == nil {
+	}
+	if len(open) != 6 {
+		t.Errorf("%d drafts of 1 MiB nobody waits for in 8 MiB, want three quarters", len(open))
+	}
+	for draft(true) == nil {
+	}
+	if len(open) != 8 {
+		t.Errorf("%d drafts of 1 MiB in 8 MiB, want 8", len(open))
+	}
+	if err := draft(true); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("one more: %v", err)
+	}
+	if _, err := v.Draft(0, true); !errors.Is(err, ErrDraftOpen) {
+		t.Errorf("the same piece: %v", err)
+	}
+	_, other := content(2, 32<<20, 64<<20)
+	w := openVolume(t, s, 2, other)
+	big, err := w.Draft(0, false)
+	if err != nil {
+		t.Errorf("the first draft of a volume, larger than the memory: %v", err)
+	}
+	if _, err := w.Draft(1, true); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("the second: %v", err)
+	}
+	room := make(chan struct{}, 1)
+	v.Notify(nil, func() { room <- struct{}{} })
+	big.Discard()
+	for _, d := range open {
+		d.Discard()
+	}
+	<-room
+	if st := s.Stats(); st.MemoryUsed != 0 || st.Drafts != 0 {
+		t.Errorf("after all discards: %+v", st)
+	}
+}
+
+func TestRAMDropsThePieceReadLongestAgo(t *testing.T) {
+	data, g := content(1, 1<<20, 6<<20)
+	s := openStore(t, Options{Memory: 4 << 20})
+	v := openVolume(t, s, 1, g)
+	gone := make(chan int, 8)
+	v.Notify(func(piece int) { gone <- piece }, nil)
+	for i := range 4 {
+		put(t, v, data, i)
+	}
+	wantPiece(t, v, data, 0)
+	put(t, v, data, 4)
+	if got := <-gone; got != 1 {
+		t.Errorf("dropped piece %d, want 1", got)
+	}
+	if _, err := v.ReadAt(1, make([]byte, 1), 0); !errors.Is(err, ErrMissing) {
+		t.Errorf("read of a dropped piece: %v", err)
+	}
+	if got := v.Pieces()[0]; got != 0b11101 {
+		t.Errorf("held %b, want 11101", got)
+	}
+	if _, err := v.Draft(0, true); !errors.Is(err, ErrHeld) {
+		t.Errorf("draft of a held piece: %v", err)
+	}
+	if st := s.Stats(); st.MemoryUsed != 4<<20 {
+		t.Errorf("%d bytes used, want all 4 MiB", st.MemoryUsed)
+	}
+}
+
+func TestSizeClassesShareTheirMemory(t *testing.T) {
+	a := arena{limit: 1 << 20}
+	for round := range 3 {
+		for size := minChunk; size <= maxChunk; size <<= 1 {
+			var got []*chunk
+			seen := make(map[*byte]bool)
+			for range (1 << 20) / size {
+				c, err := a.get(size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(c.b) != size || cap(c.b) != size || seen[&c.b[0]] {
+					t.Fatalf("chunk of %d bytes (capacity %d), want %d; twice: %v", len(c.b), cap(c.b), size, seen[&c.b[0]])
+				}
+				seen[&c.b[0]] = true
+				got = append(got, c)
+			}
+			for i := range got {
+				a.put(got[(i+round*3)%len(got)])
+			}
+			if a.mapped != 1<<20 || len(a.free) != 4 || len(a.partial[classOf(size)]) != 0 {
+				t.Fatalf("after %d: %d bytes mapped, %d slabs free, %d chunks free", size, a.mapped, len(a.free), len(a.partial[classOf(size)]))
+			}
+		}
+	}
+	a.close()
+	if a.mapped != 0 {
+		t.Errorf("%d bytes mapped after close", a.mapped)
+	}
+}
