@@ -144,6 +144,9 @@ func checkTree(t interface {
 
 func TestAnInfoDictionaryFromAPeerGetsTheSameVerdict(t *testing.T) {
 	crafted(t, false, func(t *testing.T, c metainfotest.Case) {
+		if c.Big {
+			return // refused by its size, which comes first
+		}
 		data := strings.TrimRight(string(c.Data()), "\n")
 		if scan([]byte(data)) != nil || data[0] != 'd' {
 			return // there is no info dictionary to send
@@ -165,10 +168,10 @@ func TestAnInfoDictionaryFromAPeerGetsTheSameVerdict(t *testing.T) {
 
 func TestATorrentCutAnywhereIsRefused(t *testing.T) {
 	crafted(t, false, func(t *testing.T, c metainfotest.Case) {
-		data := c.Data()
-		if !c.Accept || len(data) > 10_000 {
+		if !c.Accept || len(c.Data()) > 10_000 {
 			return
 		}
+		data := c.Data()
 		end := len(strings.TrimRight(string(data), "\n"))
 		for n := range end {
 			if _, err := Parse(data[:n]); err == nil {
@@ -243,6 +246,11 @@ func costly() map[string][]byte {
 		fmt.Fprintf(&b, "d4:attr1:l4:pathl3:%se12:symlink pathl1:aee", name(i))
 	}
 	cases["links to one file"] = info("d6:lengthi1e4:pathl1:aee"+b.String(), 1<<20)
+	b.Reset()
+	for i := range 4_000 {
+		fmt.Fprintf(&b, "d4:attr1:l4:pathl%s3:%se12:symlink pathl1:aee", strings.Repeat("1:d", 90), name(i))
+	}
+	cases["links deep down"] = info("d6:lengthi1e4:pathl1:aee"+b.String(), 1<<20)
 
 	root := func(key, item string) []byte {
 		honest := metainfotest.Encode(metainfotest.Dict{"length": 1, "name": "t", "piece length": 1, "pieces": make([]byte, 20)})

@@ -186,6 +186,8 @@ func TestLinksStayInsideTheTorrentOrAreLeftOut(t *testing.T) {
 		link("chain3", "chain2"), link("chain2", "chain1"), link("chain1", "to-a"),
 		link("dirlink", "d/e"), link("through", "dirlink/f"),
 		link("self", "self"), link("ring1", "ring2"), link("ring2", "ring1"), link("to-ring", "ring1"),
+		link("too-long", strings.Repeat("n/", 50)+strings.Repeat(strings.Repeat("m", 254)+"/", 16)+"m"),
+		f(strings.Repeat("n/", 50)+strings.Repeat(strings.Repeat("m", 254)+"/", 16)+"m", 1),
 		link("nowhere", "x"), link("through-file", "a/b"), link("only/dead", "x"), link("to-only", "only"),
 	}
 	want := map[string]string{

@@ -237,5 +237,17 @@ func (t *Tree) follow(link Node, resolved map[Node]Node) (Node, bool) {
 			at = to
 		}
 	}
-	return at, len(t.Target(link)) <= maxTarget
+	return at, t.longestTarget(link) <= maxTarget
+}
+
+// longestTarget bounds the length of a link's target from above, in bytes.
+// Spelling out all targets would cost a multiple of the input.
+func (t *Tree) longestTarget(link Node) (n int) {
+	for x := t.Parent(link); x != Root; x = t.Parent(x) {
+		n += len("../")
+	}
+	for _, name := range t.files[t.nodes[link].ref].Symlink {
+		n += len(name) + len("/")
+	}
+	return n
 }
