@@ -21,8 +21,9 @@ const (
 )
 
 // fetch gets a .torrent from an http or https URL. At most maxTorrent bytes
-// are read. Errors do not repeat the URL's query, which may be a passkey.
-func fetch(ctx context.Context, address string) ([]byte, error) {
+// are read. local keeps to this machine. Errors do not repeat the URL's query,
+// which may be a passkey.
+func fetch(ctx context.Context, address string, local bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTotal, errors.New("no complete answer within 30 s"))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -32,7 +33,7 @@ func fetch(ctx context.Context, address string) ([]byte, error) {
 	req.Header.Set("User-Agent", "swarmfs/"+release)
 	req.Header.Set("Accept", "application/x-bittorrent, */*;q=0.5")
 
-	resp, err := fetchClient().Do(req)
+	resp, err := fetchClient(local).Do(req)
 	if err != nil {
 		return nil, fetchCause(ctx, err)
 	}
@@ -52,11 +53,16 @@ func fetch(ctx context.Context, address string) ([]byte, error) {
 
 // fetchClient follows at most fetchRedirects redirects, and those only to http
 // and https, which the transport sees to: it knows no other scheme.
-func fetchClient() *http.Client {
+func fetchClient(local bool) *http.Client {
+	dialer := &net.Dialer{Timeout: fetchConnect, Resolver: &net.Resolver{}}
+	proxy := http.ProxyFromEnvironment
+	if local {
+		dialer.Resolver, dialer.Control, proxy = hostsOnly, loopbackOnly, nil
+	}
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: fetchConnect}).DialContext,
+			Proxy:                 proxy,
+			DialContext:           dialer.DialContext,
 			TLSHandshakeTimeout:   fetchConnect,
 			ResponseHeaderTimeout: fetchTotal,
 			DisableKeepAlives:     true,

@@ -43,6 +43,9 @@ type loader struct {
 	// textOnly leaves magnet links as they are: neither memory nor network is
 	// asked for the torrent.
 	textOnly bool
+	// local: addresses that a magnet link names are asked only if they are on
+	// this machine. A URL that the user gives is fetched wherever it is.
+	local bool
 	// warn is told of what is skipped. It may be called from any goroutine.
 	warn func(label string, err error)
 }
@@ -122,7 +125,7 @@ func (l *loader) load(ctx context.Context, source string) ([]loaded, error) {
 		}
 		return one(l.parse(ctx, data))
 	case sourceURL:
-		data, err := fetch(ctx, source)
+		data, err := fetch(ctx, source, false)
 		if err != nil {
 			return nil, failf(exitInput, "fetch %s: %w", label, err)
 		}
@@ -251,7 +254,7 @@ func (l *loader) magnet(ctx context.Context, link string) (loaded, error) {
 		if classify(address) != sourceURL {
 			continue
 		}
-		t, err := fetchFor(ctx, m, address)
+		t, err := fetchFor(ctx, m, address, l.local)
 		if err == nil {
 			return fromMagnet(m, t), nil
 		}
@@ -288,8 +291,8 @@ func matches(m *metainfo.Magnet, t *metainfo.Torrent) bool {
 
 // fetchFor gets the .torrent of a magnet link from an address that the link
 // names, and believes it only if the infohash is the link's.
-func fetchFor(ctx context.Context, m *metainfo.Magnet, address string) (*metainfo.Torrent, error) {
-	data, err := fetch(ctx, address)
+func fetchFor(ctx context.Context, m *metainfo.Magnet, address string, local bool) (*metainfo.Torrent, error) {
+	data, err := fetch(ctx, address, local)
 	if err != nil {
 		return nil, err
 	}

@@ -232,12 +232,31 @@ func TestAnInterruptEndsAFetch(t *testing.T) {
 	stop := errors.New("told to stop")
 	result := make(chan error, 1)
 	go func() {
-		_, err := fetch(ctx, url)
+		_, err := fetch(ctx, url, false)
 		result <- err
 	}()
 	<-asked
 	cancel(stop)
 	if err := <-result; !errors.Is(err, stop) {
 		t.Errorf("got %v, want %v", err, stop)
+	}
+}
+
+func TestALocalSessionAsksOnlyThisMachine(t *testing.T) {
+	torrent, data := makeTorrent(t, "one", false)
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) })
+	link := "magnet:?xt=urn:btih:" + torrent.Info.Hash.String() + "&xs="
+	l, _ := testLoader(nil, "")
+	l.local = true
+	if _, err := l.loadAll(t.Context(), []string{link + url}); err != nil {
+		t.Errorf("a server on loopback: %v", err)
+	}
+	for _, elsewhere := range []string{"http://192.0.2.1/a", "http://name.example/a", "http://[2001:db8::1]/a"} {
+		if _, err := l.loadAll(t.Context(), []string{link + elsewhere}); !errors.Is(err, errLocal) {
+			// The resolver turns the cause into text.
+			if err == nil || !strings.Contains(err.Error(), errLocal.Error()) {
+				t.Errorf("%s: got %v, want %v", elsewhere, err, errLocal)
+			}
+		}
 	}
 }

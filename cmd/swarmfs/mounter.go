@@ -79,8 +79,7 @@ func (m *mounter) run(ctx context.Context) error {
 	if err := m.sayReady(); err != nil {
 		return err
 	}
-	m.settle(ctx)
-	defer m.chores.Wait()
+	defer m.settle(ctx)()
 
 	select {
 	case <-ctx.Done():
@@ -106,7 +105,8 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 		m.log.Debug("torrents are not remembered", "error", err) // the cache has said what is wrong with the folder
 		m.state = nil
 	}
-	l := &loader{stdin: m.std.in, state: m.state, warn: func(label string, err error) {
+	f.confine()
+	l := &loader{stdin: m.std.in, state: m.state, local: f.local(), warn: func(label string, err error) {
 		m.log.Warn("source skipped", "source", label, "error", err)
 	}}
 	torrents, err := l.loadAll(ctx, m.sources)
@@ -163,12 +163,19 @@ func (m *mounter) sayReady() error {
 	return nil
 }
 
-// settle does what would have held up the mount.
-func (m *mounter) settle(ctx context.Context) {
-	m.chores.Go(func() {
+// settle does what would have held up the mount. The function it returns ends
+// that, and waits for it.
+func (m *mounter) settle(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var chores sync.WaitGroup
+	chores.Go(func() {
 		m.remember(ctx)
 		debug.FreeOSMemory() // parsing leaves ten times a torrent's size behind
 	})
+	return func() {
+		cancel()
+		chores.Wait()
+	}
 }
 
 // unmount ends the mount: waiting reads fail, and a busy mount is detached.

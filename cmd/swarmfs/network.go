@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -43,6 +44,33 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 
 // local reports whether nothing may be sent beyond this machine.
 func (f *networkFlags) local() bool { return onlyLoopback(f.listen.addresses) }
+
+// errLocal is why something was not sent.
+var errLocal = errors.New("nothing is sent beyond this machine, as every --listen is loopback")
+
+// hostsOnly finds names in /etc/hosts and asks no name server, not even one on
+// this machine, which would pass the question on.
+var hostsOnly = &net.Resolver{
+	PreferGo: true,
+	Dial:     func(context.Context, string, string) (net.Conn, error) { return nil, errLocal },
+}
+
+// loopbackOnly is a net.Dialer.Control that reaches this machine alone.
+func loopbackOnly(_, address string, _ syscall.RawConn) error {
+	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().Unmap().IsLoopback() {
+		return errLocal
+	}
+	return nil
+}
+
+// confine keeps name look-ups of the whole process inside it, if the session is
+// local: a torrent's trackers and web seeds have names that no name server
+// should hear of then.
+func (f *networkFlags) confine() {
+	if f.local() {
+		net.DefaultResolver = hostsOnly
+	}
+}
 
 // lookupTimeout bounds the look-up of all names given to --peer.
 const lookupTimeout = 10 * time.Second

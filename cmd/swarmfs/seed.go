@@ -43,6 +43,7 @@ func newSeed(std *streams) *cobra.Command {
 
 func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) error {
 	signal.Ignore(syscall.SIGPIPE)
+	f.confine()
 	t, err := loadOne(ctx, std, source, nil)
 	if err != nil {
 		return err
