@@ -1,6 +1,9 @@
 package engine
 
-import "crypto/sha1"
+import (
+	"crypto/sha1"
+	"slices"
+)
 
 // BlockDigest identifies the content of one block: the first half of its SHA-1.
 type BlockDigest [10]byte
@@ -13,9 +16,13 @@ func Digest(p []byte) BlockDigest {
 
 // smartBan remembers who sent which block of a piece that did not verify. When
 // the piece verifies later, whoever sent something else then is guilty, and
-// nobody but them. (The idea is libtorrent's.)
+// nobody but them. Until then it is asked of one peer at a time: if it fails
+// again that one is guilty, so that every failure but the first convicts
+// somebody and nobody can spoil a piece for ever by a share in it. (The ideas
+// are libtorrent's smart ban and parole.)
 type smartBan struct {
 	suspects map[int][]suspect // by piece
+	order    []int             // the pieces, oldest failure first
 }
 
 type suspect struct {
@@ -24,8 +31,8 @@ type suspect struct {
 	digest BlockDigest
 }
 
-// Pieces whose senders are remembered at a time, and blocks of each over all
-// its failures: bounds of memory, not of justice.
+// Pieces whose senders are remembered at a time, the latest to fail, and blocks
+// of each over all its failures: bounds of memory, not of justice.
 const (
 	maxSuspectPieces = 64
 	maxSuspectBlocks = 8192
@@ -60,8 +67,11 @@ func (e *Engine) suspect(t *partial, digests []BlockDigest) {
 	if b.suspects == nil {
 		b.suspects = map[int][]suspect{}
 	}
-	if b.suspects[t.piece] == nil && len(b.suspects) >= maxSuspectPieces {
-		return
+	if b.suspects[t.piece] == nil {
+		if len(b.order) >= maxSuspectPieces {
+			b.forget(b.order[0])
+		}
+		b.order = append(b.order, t.piece)
 	}
 	for i := range t.blocks {
 		if len(b.suspects[t.piece]) >= maxSuspectBlocks {
@@ -71,15 +81,26 @@ func (e *Engine) suspect(t *partial, digests []BlockDigest) {
 	}
 }
 
-// acquit compares a piece that verified with what was sent before.
-func (e *Engine) acquit(t *partial, digests []BlockDigest) {
-	list := e.ban.suspects[t.piece]
-	delete(e.ban.suspects, t.piece)
-	for _, s := range list {
-		if s.block < len(digests) && digests[s.block] != s.digest {
+func (b *smartBan) forget(piece int) {
+	if !b.suspected(piece) {
+		return
+	}
+	delete(b.suspects, piece)
+	b.order = slices.DeleteFunc(b.order, func(i int) bool { return i == piece })
+}
+
+// acquit compares a piece that verified with what was sent before, and reports
+// whether somebody was guilty.
+func (e *Engine) acquit(t *partial, digests []BlockDigest) bool {
+	var guilty []PeerID
+	for _, s := range e.ban.suspects[t.piece] {
+		if s.block < len(digests) && digests[s.block] != s.digest && !slices.Contains(guilty, s.peer) {
+			guilty = append(guilty, s.peer)
 			e.convict(s.peer)
 		}
 	}
+	e.ban.forget(t.piece)
+	return len(guilty) > 0
 }
 
 // convict bans a peer, gone or not: the driver knows its address.

@@ -129,9 +129,12 @@ func (e *Engine) Verified(now time.Time, piece int, ok bool, digests []BlockDige
 		e.fillAll(now)
 		return
 	}
-	e.acquit(t, digests)
+	banned := e.acquit(t, digests)
 	e.closePartial(t)
 	e.Acquired(now, piece)
+	if banned { // what they owed is free again
+		e.fillAll(now)
+	}
 }
 
 // Acquired says that a piece is held that no draft of ours led to: it was

@@ -14,7 +14,7 @@ func (e *Engine) fill(now time.Time, p *peer) {
 		if t == nil {
 			break
 		}
-		e.ask(at, p, t, e.take(t, p))
+		e.askNext(at, p, t)
 	}
 	if p.requests.len() == 0 && e.mayAsk(p) {
 		e.help(at, p)
@@ -46,6 +46,18 @@ func (e *Engine) mayAsk(p *peer) bool {
 		depth = 1
 	}
 	return p.requests.len() < depth
+}
+
+// askNext asks p for the next free block of t; for all of them, as far as p
+// takes so many, if the piece failed before: then one peer is to send it whole.
+func (e *Engine) askNext(at time.Duration, p *peer, t *partial) {
+	e.ask(at, p, t, e.take(t, p))
+	if !e.ban.suspected(t.piece) {
+		return
+	}
+	for t.free > 0 && p.requests.len() < e.maxDepth(p) {
+		e.ask(at, p, t, e.take(t, p))
+	}
 }
 
 func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
@@ -203,7 +215,7 @@ func (e *Engine) assign(at time.Duration, r *reader) {
 			if t == nil {
 				return
 			}
-			e.ask(at, p, t, e.take(t, p))
+			e.askNext(at, p, t)
 			if t.free == 0 {
 				break
 			}
@@ -298,7 +310,7 @@ func (e *Engine) helpBackground(at time.Duration, p *peer) {
 
 // helpPartial takes the block of t that is expected last.
 func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial) bool {
-	if t.asked == 0 {
+	if t.asked == 0 || e.ban.suspected(t.piece) {
 		return false
 	}
 	best, latest := -1, e.finish(p, 1)
