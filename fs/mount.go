@@ -88,23 +88,21 @@ func mountKernel(dir string, raw fuse.RawFileSystem, o *fuse.MountOptions, log *
 	if err := checkDevice(dir, o.AllowOther); err != nil {
 		return nil, err
 	}
-	target := dir
+	connect := mountByHelper
 	if os.Geteuid() == 0 {
-		fd, err := mountDirect(dir, o)
-		if err != nil {
-			return nil, err
-		}
-		// go-fuse takes over an open connection when it is called like this.
-		// (Its own DirectMount leaves the descriptor open in child processes,
-		// which keep a mount alive whose server has died.)
-		target = fmt.Sprintf("/dev/fd/%d", fd)
+		connect = mountDirect
 	}
-	server, err := fuse.NewServer(raw, target, o)
+	fd, err := connect(dir, o)
 	if err != nil {
-		if target != dir {
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
-		}
-		return nil, &MountError{dir, strings.TrimSpace(err.Error()), "see what fusermount3 and dmesg say", err}
+		return nil, err
+	}
+	// go-fuse takes over an open connection when it is called like this. (Its
+	// own way of mounting as root leaves the descriptor open in child processes,
+	// which keep a mount alive whose server has died.)
+	server, err := fuse.NewServer(raw, fmt.Sprintf("/dev/fd/%d", fd), o)
+	if err != nil {
+		_ = detach(dir)
+		return nil, &MountError{dir, "the kernel does not answer (" + strings.TrimSpace(err.Error()) + ")", "see what dmesg says", err}
 	}
 	m := &kernelMount{dir: dir, fuse: server, log: log, done: make(chan struct{})}
 	if mounts, err := mountsAt(dir); err == nil && len(mounts) > 0 {
@@ -260,7 +258,7 @@ func (m *kernelMount) unmountPolitely(ctx context.Context) error {
 		if os.Geteuid() == 0 {
 			err = unix.Unmount(m.dir, unix.UMOUNT_NOFOLLOW)
 		} else {
-			err = fusermount("-u", m.dir)
+			err = unmountByHelper("-u", m.dir)
 		}
 		if err == nil {
 			return nil

@@ -1,11 +1,9 @@
 package fs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -168,31 +166,5 @@ func detach(dir string) error {
 			return nil
 		}
 	}
-	return fusermount("-uz", dir)
-}
-
-// fusermount runs the setuid helper that unmounts for ordinary users.
-func fusermount(flag, dir string) error {
-	bin, err := fusermountPath()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, flag, "--", dir)
-	out, err := cmd.CombinedOutput()
-	if text := strings.TrimSpace(string(out)); err != nil && text != "" {
-		return errors.New(strings.ReplaceAll(text, "\n", "; "))
-	}
-	return err
-}
-
-// fusermountPath finds the helper as go-fuse does.
-func fusermountPath() (string, error) {
-	for _, name := range []string{"fusermount3", "/bin/fusermount3", "fusermount", "/bin/fusermount"} {
-		if bin, err := exec.LookPath(name); err == nil {
-			return bin, nil
-		}
-	}
-	return "", errors.New("fusermount3 is not installed")
+	return unmountByHelper("-uz", dir)
 }

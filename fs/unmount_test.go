@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -33,9 +34,15 @@ func serveUntilKilled(args []string) error {
 	if _, err := s.Add(f, ""); err != nil {
 		return err
 	}
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, unix.SIGTERM)
 	fmt.Println("ready")
-	<-s.Done()
-	return nil
+	select {
+	case <-s.Done():
+		return nil
+	case <-term:
+		return s.Close(context.Background())
+	}
 }
 
 // stalling is a torrent of two files, of which the second one never comes.
@@ -379,4 +386,154 @@ func FuzzMountinfo(f *testing.F) {
 			t.Errorf("%q: %+v", line, m)
 		}
 	})
+}
+
+// userDevice gives the device a mode, in the namespace of the tests: 0666 is
+// what distributions have, 0600 some containers.
+func userDevice(t *testing.T, mode uint32) {
+	t.Helper()
+	needFUSE(t)
+	node := filepath.Join(t.TempDir(), "fuse")
+	if err := unix.Mknod(node, unix.S_IFCHR|mode, int(unix.Mkdev(10, 229))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(node, os.FileMode(mode)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(node, device, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(device, unix.MNT_DETACH) })
+}
+
+// asNobody makes a command run as an ordinary user.
+func asNobody(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return cmd
+}
+
+func TestAnOrdinaryUserMountsWithTheHelper(t *testing.T) {
+	userDevice(t, 0o666)
+	if _, err := fusermountPath(); err != nil {
+		t.Fatal("this test needs the package fuse3: ", err)
+	}
+	dir := nobodysDir(t)
+	for _, end := range []syscall.Signal{unix.SIGTERM, unix.SIGKILL, unix.SIGTERM} {
+		cmd := asNobody(child(t, time.Minute, "serve", dir))
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, _ := cmd.StdoutPipe()
+		start(t, cmd)
+		if readFull(out, make([]byte, 6)) != "ready\n" {
+			_ = cmd.Wait()
+			t.Fatalf("the server does not start: %s", stderr.String())
+		}
+		want := make([]byte, 1<<20)
+		fill(want, 0, 0)
+		if got := output(t, asNobody(command(t, 10*time.Second, "cat", dir+"/t/good"))); got != string(want) {
+			t.Error("wrong bytes")
+		}
+		reader := asNobody(exec.Command("cat", dir+"/t/dead"))
+		start(t, reader)
+		if err := cmd.Process.Signal(end); err != nil {
+			t.Fatal(err)
+		}
+		err := waitFor(t, cmd)
+		_ = waitFor(t, reader)
+		m, _ := mountsAt(dir)
+		if end == unix.SIGTERM && (err != nil || len(m) > 0) {
+			t.Errorf("after SIGTERM: %v, %s, mounts %v", err, stderr.String(), m)
+		}
+		if end == unix.SIGKILL && len(m) != 1 {
+			t.Errorf("after SIGKILL: mounts %v, want the dead one", m)
+		}
+	}
+}
+
+// nobodysDir is a mountpoint of an ordinary user.
+func nobodysDir(t *testing.T) string {
+	t.Helper()
+	dir := mountpoint(t)
+	for d := dir; d != "/tmp" && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestAUserWhoMayNotMountIsToldWhy(t *testing.T) {
+	needFUSE(t)
+	dir, roots := nobodysDir(t), nobodysDir(t)
+	if err := os.Chown(roots, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, dir, remedy string
+		mode              uint32
+	}{
+		{"no directory", dir + "/x", "mkdir -p", 0o666},
+		{"no right to the device", dir, "chmod 666 /dev/fuse", 0o600},
+		{"no right to the directory", roots, "mount on a directory of yours", 0o666},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			userDevice(t, c.mode)
+			out, err := asNobody(child(t, 10*time.Second, "serve", c.dir)).CombinedOutput()
+			if err == nil || bytes.Count(out, []byte("\n")) != 1 || !bytes.Contains(out, []byte(c.remedy)) {
+				t.Errorf("got %q, %v, want one line with %q", out, err, c.remedy)
+			}
+		})
+	}
+}
+
+func TestFuseConfIsReadAsTheHelperDoes(t *testing.T) {
+	for conf, want := range map[string]bool{
+		"":                                false,
+		"#user_allow_other\n":             false,
+		"mount_max = 9\nuser_allow_other": true,
+		"  user_allow_other  \n":          true,
+		"user_allow_others\n":             false,
+	} {
+		if got := allowsOther(conf); got != want {
+			t.Errorf("%q: got %v, want %v", conf, got, want)
+		}
+	}
+}
+
+// A process that closes an open file which another one reads does not end
+// that read.
+func TestACloseElsewhereDoesNotEndARead(t *testing.T) {
+	release := make(chan struct{})
+	f := newFake(newInfo(t, "x", spec{length: 4096}))
+	f.read = func(ctx context.Context, _ int, _ int64, _ int) error {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-release:
+			return nil
+		}
+	}
+	s := New(Options{Logger: testLog(t)})
+	mustAdd(t, s, f)
+	dir := mountFor(t, s)
+	cmd := command(t, 20*time.Second, "sh", "-euc", "exec 3<x; wc -c <&3 & for i in 1 2 3 4 5 6 7 8 9; do (exec 3<&-); sleep 0.05; done; exec 3<&-; echo closed; wait")
+	cmd.Dir = dir
+	out, _ := cmd.StdoutPipe()
+	start(t, cmd)
+	if got := readFull(out, make([]byte, 7)); got != "closed\n" {
+		t.Fatalf("got %q", got)
+	}
+	if f.waiting.Load() == 0 {
+		t.Error("the read has ended")
+	}
+	close(release)
+	if got := readFull(out, make([]byte, 5)); got != "4096\n" {
+		t.Errorf("got %q", got)
+	}
+	if err := waitFor(t, cmd); err != nil {
+		t.Error(err)
+	}
 }
