@@ -64,9 +64,8 @@ func TestMountAnswersBadInputInOneLine(t *testing.T) {
 			write(t, dir+"/file", "keep me")
 			return dir
 		}},
-		{name: "folder with a mount on it", code: exitMount, point: func(t *testing.T, dir string) string {
-			mountTmpfs(t, dir, "size=64k")
-			return dir
+		{name: "folder with our mount on it", code: exitMount, point: func(t *testing.T, _ string) string {
+			return mount(t, newNode(t), mountOptions{}, good.torrent).point
 		}},
 
 		{name: "port in use", code: exitNetwork, flags: []string{"--listen", hubIP + ":0"}}, // the port is put in below
@@ -129,7 +128,7 @@ func TestOtherCommandsAnswerBadInputInOneLine(t *testing.T) {
 		{"unknown command", exitUsage, []string{"dance"}},
 		{"create without a path", exitUsage, []string{"create"}},
 		{"create of nothing", exitBadInput, []string{"create", "-o", filepath.Join(t.TempDir(), "x.torrent"), "/nonexistent"}},
-		{"piece size of no power of two", exitUsage, []string{"create", "-o", filepath.Join(t.TempDir(), "x.torrent"), "--piece-size", "17k", good.original(good.files[0])}},
+		{"piece size of no power of two", exitUsage, []string{"create", "-o", filepath.Join(t.TempDir(), "x.torrent"), "--piece-size", "17KiB", good.original(good.files[0])}},
 		{"seed without files", exitUsage, []string{"seed", good.torrent}},
 		{"seed of garbage", exitBadInput, []string{"seed", "--listen", "127.0.0.1:0", garbage, good.dir}},
 		{"seed of files that are not there", exitBadInput, []string{"seed", "--listen", "127.0.0.1:0", good.torrent, empty}},

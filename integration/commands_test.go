@@ -16,7 +16,7 @@ func TestCreateAgreesWithOtherMakers(t *testing.T) {
 	c := single(t, "create.bin", 3<<20+17, 64<<10)
 	tracker := newTracker(t)
 	made := filepath.Join(t.TempDir(), "made.torrent")
-	r := run(t, copyLimit, swarmfs("create", "-o", made, "--piece-size", "64k", "--tracker", tracker.url("http"), c.original(c.files[0])))
+	r := run(t, copyLimit, swarmfs("create", "-o", made, "--piece-size", "64KiB", "--tracker", tracker.url("http"), c.original(c.files[0])))
 	if r.code != exitOK {
 		t.Fatalf("create: exit code %d: %s", r.code, r.stderr)
 	}

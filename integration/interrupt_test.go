@@ -86,7 +86,7 @@ func TestUnmountWithSixtyFourBlockedReaders(t *testing.T) {
 	if isMounted(t, m.point) {
 		t.Errorf("%s is still mounted", m.point)
 	}
-	checkNothingStuck(t)
+	checkNothingStuck(t, m.point)
 }
 
 func TestAReadThatNobodyCanServeFailsAtItsTimeLimit(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -209,36 +208,28 @@ func state(pid int) string {
 	return after[:1]
 }
 
-// checkNothingStuck fails if a process of the tests stays in state D: after
-// an unmount no reader may be left waiting. Readers of tests that run beside
-// this one may be waiting for their own mounts, but none for so long.
-func checkNothingStuck(t *testing.T) {
+// checkNothingStuck fails if a process that names the mountpoint in its
+// arguments stays in state D: after an unmount no reader may be left waiting.
+func checkNothingStuck(t *testing.T, point string) {
 	t.Helper()
-	stuck := uninterruptible(t)
-	for deadline := time.Now().Add(15 * time.Second); len(stuck) > 0; time.Sleep(50 * time.Millisecond) {
-		now := uninterruptible(t)
-		stuck = slices.DeleteFunc(stuck, func(pid int) bool { return !slices.Contains(now, pid) })
-		if time.Now().After(deadline) {
-			for _, pid := range stuck {
-				t.Errorf("stuck for 15 s: %s", describe(pid))
-			}
-			return
-		}
-	}
-}
-
-// uninterruptible lists the processes in state D.
-func uninterruptible(t *testing.T) []int {
-	t.Helper()
-	dirs, err := filepath.Glob("/proc/[0-9]*")
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pids []int
-	for _, dir := range dirs {
-		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && state(pid) == "D" {
-			pids = append(pids, pid)
+	for _, file := range files {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(b, []byte(point)) {
+			continue
+		}
+		for deadline := time.Now().Add(10 * time.Second); state(pid) == "D"; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("stuck for 10 s: %s", describe(pid))
+				break
+			}
 		}
 	}
-	return pids
 }

@@ -105,7 +105,7 @@ func TestSIGTERMInTheMiddleOfACopyEndsCleanly(t *testing.T) {
 			if isMounted(t, m.point) {
 				t.Errorf("%s is still mounted", m.point)
 			}
-			checkNothingStuck(t)
+			checkNothingStuck(t, m.point)
 
 			before := l.uploaded()
 			m = mount(t, n, opts, c.torrent)

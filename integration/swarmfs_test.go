@@ -77,7 +77,7 @@ func startMount(t *testing.T, n *node, opts mountOptions, sources ...string) *mo
 	}
 	// Runs after the daemon was killed by its own clean-up.
 	t.Cleanup(func() { detach(t, m.point) })
-	args := slices.Concat([]string{"mount", "--listen", m.address, "--data", m.data},
+	args := slices.Concat([]string{"mount", "--listen", m.address, "--data", m.data, "--log-level", "debug"},
 		onlyGivenPeers, opts.flags, sources, []string{m.point})
 	m.process = start(t, "swarmfs mount", swarmfsOn(n, args...))
 	return m
@@ -104,7 +104,7 @@ func (m *mounted) unmount() {
 	if isMounted(m.t, m.point) {
 		m.t.Errorf("%s is still mounted after SIGTERM", m.point)
 	}
-	checkNothingStuck(m.t)
+	checkNothingStuck(m.t, m.point)
 }
 
 // path is a file of a content in the mount.
@@ -113,7 +113,7 @@ func (m *mounted) path(c *content, f fileSpec) string { return filepath.Join(m.p
 // seed runs `swarmfs seed` of c's original files and waits for its line.
 func seed(t *testing.T, n *node, c *content, flags ...string) *process {
 	t.Helper()
-	args := slices.Concat([]string{"seed", "--listen", n.addr(swarmfsPort)}, onlyGivenPeers, flags,
+	args := slices.Concat([]string{"seed", "--listen", n.addr(swarmfsPort), "--log-level", "debug"}, onlyGivenPeers, flags,
 		[]string{c.torrent, filepath.Join(c.dir, c.name)})
 	p := start(t, "swarmfs seed", swarmfsOn(n, args...))
 	p.waitLine("^ready: .*$", readyLimit)

@@ -41,14 +41,13 @@ def main():
     session = lt.session({
         "listen_interfaces": listen, "enable_dht": False, "enable_lsd": False,
         "enable_upnp": False, "enable_natpmp": False,
-        "upload_rate_limit": limit, "rate_limit_ip_overhead": False,
-        # Peers in the local network are not limited otherwise.
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.tracker_notification
         | lt.alert.category_t.peer_notification | lt.alert.category_t.status_notification,
     })
-    if limit:
-        session.set_peer_class_filter(lt.ip_filter())
     handle = session.add_torrent(parameters(mode, torrent, save))
+    if limit:
+        # The session's own limit does not hold for peers in the local network.
+        handle.set_upload_limit(limit)
     threading.Thread(target=lambda: answer(handle), daemon=True).start()
     said = False
     while True:
