@@ -60,6 +60,7 @@ func (e *Engine) failed(t *partial, digests []BlockDigest) {
 	e.closePartial(t)
 	e.free.Set(t.piece)
 	e.enlist(t.piece)
+	e.refused = tierUnwanted
 }
 
 func (e *Engine) suspect(t *partial, digests []BlockDigest) {

@@ -48,14 +48,14 @@ type Engine struct {
 	open    map[int]*partial
 	loose   []*partial // the open ones that have free blocks
 	spare   []*partial // for reuse
-	refused bool       // there was no memory for a draft; until Room, or a piece is done
-	starved bool       // nor for one that a reader waits for
+	refused tier       // what is wanted no more than this got no memory; until some may be free
 
 	peers  []*peer // in the order of joining
 	byID   map[PeerID]*peer
 	avail  []uint16 // copies of a piece among the peers that are not seeds; nil until needed
 	seeds  int      // connected peers that have everything
 	rarest rarest
+	short  []*peer // lost a request to another peer's block, or to a stronger piece
 
 	background Bitmap    // what is fetched when nothing else is wanted; nil: nothing
 	readers    []*reader // blocked ones first
@@ -95,6 +95,7 @@ func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now 
 		cfg: cfg, layout: layout, n: n, rng: rng, epoch: now,
 		have: NewBitmap(n), free: NewBitmap(n), open: map[int]*partial{},
 		byID: map[PeerID]*peer{}, byReader: map[ReaderID]*reader{},
+		refused: tierUnwanted,
 	}
 	e.free.Fill(n)
 	copy(e.have, have)
@@ -164,6 +165,7 @@ func (e *Engine) Acquired(now time.Time, piece int) {
 		e.out = append(e.out, Action{Kind: Completed})
 	}
 	e.Room(now)
+	e.refill(now)
 }
 
 // Evicted says that the cache let a held piece go. It is no longer offered.
@@ -196,8 +198,8 @@ func (e *Engine) Evicted(now time.Time, piece int) {
 
 // Room says that memory for drafts was freed.
 func (e *Engine) Room(now time.Time) {
-	if e.refused || e.starved {
-		e.refused, e.starved = false, false
+	if e.refused != tierUnwanted {
+		e.refused = tierUnwanted
 		e.fillAll(now)
 	}
 }

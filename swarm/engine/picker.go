@@ -6,9 +6,26 @@ import (
 	"swarmfs/swarm/wire"
 )
 
-// fill asks p for blocks until its queue is full or it has nothing that is wanted.
+// fill asks p for blocks until its queue is full or it has nothing that is
+// wanted, and then whoever lost requests by it.
 func (e *Engine) fill(now time.Time, p *peer) {
 	at := e.since(now)
+	e.fillOne(at, p)
+	e.refill(now)
+}
+
+// refill fills the queues that another peer's block, or a piece that needed the
+// memory, has cut short.
+func (e *Engine) refill(now time.Time) {
+	at := e.since(now)
+	for len(e.short) > 0 {
+		p := e.short[len(e.short)-1]
+		e.short = e.short[:len(e.short)-1]
+		e.fillOne(at, p)
+	}
+}
+
+func (e *Engine) fillOne(at time.Duration, p *peer) {
 	for e.mayAsk(p) {
 		t := e.pick(p)
 		if t == nil {
@@ -85,7 +102,11 @@ func (e *Engine) pick(p *peer) *partial {
 	}
 	for _, r := range e.readers[:e.blocked] {
 		if i := e.nextFree(p, r.win.Need, r.win.NeedEnd); i >= 0 {
-			if t := e.openOr(i, true); t != nil {
+			if t := e.openOr(i, tierBlocked); t != nil {
+				return t
+			}
+			// No memory for the first piece of a read: finish one that is open.
+			if t := e.pickLoose(p, tierBlocked); t != nil {
 				return t
 			}
 		}
@@ -108,11 +129,11 @@ func (e *Engine) nextFree(p *peer, from, end int) int {
 	return nextBoth(e.free, p.pieces, from, end)
 }
 
-func (e *Engine) openOr(piece int, urgent bool) *partial {
+func (e *Engine) openOr(piece int, want tier) *partial {
 	if t := e.open[piece]; t != nil {
 		return t
 	}
-	return e.openPartial(piece, urgent)
+	return e.openPartial(piece, want)
 }
 
 // pickAhead serves the reader whose next missing piece is nearest to where it reads.
@@ -127,7 +148,7 @@ func (e *Engine) pickAhead(p *peer) *partial {
 	if best < 0 {
 		return nil
 	}
-	if t := e.openOr(best, false); t != nil {
+	if t := e.openOr(best, tierAhead); t != nil {
 		return t
 	}
 	// No memory for a new draft: finish one that is open.
@@ -160,7 +181,7 @@ func (e *Engine) pickBackground(p *peer) *partial {
 		return t
 	}
 	if i := e.rarestOf(p); i >= 0 {
-		return e.openPartial(i, false)
+		return e.openPartial(i, tierBackground)
 	}
 	return nil
 }
@@ -194,7 +215,7 @@ func (e *Engine) rarestOf(p *peer) int {
 func (e *Engine) pickAllowed(p *peer) *partial {
 	for _, i := range p.allowed {
 		if p.has(i) && e.free.Has(i) && e.wanted(i) {
-			if t := e.openOr(i, false); t != nil {
+			if t := e.openOr(i, e.tier(i)); t != nil {
 				return t
 			}
 		}
@@ -211,9 +232,9 @@ func (e *Engine) assign(at time.Duration, r *reader) {
 			if p == nil {
 				break
 			}
-			t := e.openOr(i, true)
+			t := e.openOr(i, tierBlocked)
 			if t == nil {
-				return
+				break
 			}
 			e.askNext(at, p, t)
 			if t.free == 0 {

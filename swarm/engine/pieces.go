@@ -32,17 +32,18 @@ type block struct {
 	from  PeerID   // who sent it
 }
 
-// openPartial asks for memory and opens a draft; nil when there is no room.
-func (e *Engine) openPartial(piece int, urgent bool) *partial {
-	if e.starved || e.refused && !urgent {
+// openPartial asks for memory and opens a draft of a piece that is wanted so
+// much; nil when there is no room.
+func (e *Engine) openPartial(piece int, want tier) *partial {
+	if want >= e.refused {
 		return nil
 	}
-	gen, ok := e.cfg.Drafts.Open(piece, urgent)
-	for !ok && urgent && e.reclaim() {
-		gen, ok = e.cfg.Drafts.Open(piece, urgent)
+	gen, ok := e.cfg.Drafts.Open(piece, want == tierBlocked)
+	for !ok && e.reclaim(want) {
+		gen, ok = e.cfg.Drafts.Open(piece, want == tierBlocked)
 	}
 	if !ok {
-		e.refused, e.starved = true, urgent
+		e.refused = want
 		return nil
 	}
 	var t *partial
@@ -105,21 +106,18 @@ func (e *Engine) abandon(t *partial) {
 	e.enlist(t.piece)
 }
 
-// reclaim gives up an open draft that no reader wants, the one of which least
-// was received, to make room for one that a reader waits for.
-func (e *Engine) reclaim() bool {
+// reclaim gives up an open draft that is wanted less than so much, to make room
+// for one that is: what is wanted least, and of that what least was received of.
+func (e *Engine) reclaim(want tier) bool {
 	var victim *partial
-	var worst tier
+	worst := want
 	for _, t := range e.open { // in any order: the choice below has no ties
 		if t.verifying {
 			continue
 		}
 		w := e.tier(t.piece)
-		if w <= tierAhead {
-			continue
-		}
-		if victim == nil || w > worst ||
-			w == worst && (t.got < victim.got || t.got == victim.got && t.piece > victim.piece) {
+		if w > worst || victim != nil && w == worst &&
+			(t.got < victim.got || t.got == victim.got && t.piece > victim.piece) {
 			victim, worst = t, w
 		}
 	}
@@ -179,6 +177,7 @@ func (e *Engine) cancelBlock(t *partial, b int, except *peer) {
 		if i := p.requests.find(t.piece, b); i >= 0 {
 			p.requests.remove(i)
 			e.sendCancel(p, t.piece, b)
+			e.short = append(e.short, p)
 		}
 	}
 }
@@ -194,7 +193,7 @@ type Got struct {
 func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 	p := e.byID[id]
 	if p == nil {
-		e.blocksOfGone(id, got)
+		e.blocksOfGone(now, id, got)
 		return
 	}
 	at := e.since(now)
@@ -223,10 +222,11 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 }
 
 // blocksOfGone accounts blocks of a peer that left before its last event came.
-func (e *Engine) blocksOfGone(id PeerID, got []Got) {
+func (e *Engine) blocksOfGone(now time.Time, id PeerID, got []Got) {
 	for _, g := range got {
 		e.block(id, nil, g, e.blockLen(g.Piece, g.Block))
 	}
+	e.refill(now)
 }
 
 func (e *Engine) block(id PeerID, p *peer, g Got, size int) {

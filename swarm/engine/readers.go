@@ -47,6 +47,7 @@ func (e *Engine) Want(now time.Time, id ReaderID, w Window) {
 	}
 	r.win = w
 	e.sortReaders()
+	e.refused = tierUnwanted // other pieces may be given up for others now
 	if r.isBlocked() {
 		e.assign(at, r)
 	}
@@ -62,6 +63,7 @@ func (e *Engine) ReaderGone(now time.Time, id ReaderID) {
 	delete(e.byReader, id)
 	e.readers = slices.DeleteFunc(e.readers, func(o *reader) bool { return o == r })
 	e.sortReaders()
+	e.Room(now) // what only it wanted may be given up
 }
 
 func (e *Engine) clip(w Window) Window {
