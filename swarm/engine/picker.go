@@ -97,8 +97,11 @@ func (e *Engine) sendCancel(p *peer, piece, b int) {
 // pick returns the draft, opened if need be, of which p should send the next
 // free block; nil when p has nothing that is wanted and can be started.
 func (e *Engine) pick(p *peer) *partial {
-	if p.choked {
+	switch {
+	case p.choked:
 		return e.pickAllowed(p)
+	case p.snubbed:
+		return e.pickSnubbed(p)
 	}
 	for _, r := range e.readers[:e.blocked] {
 		if i := e.nextFree(p, r.win.Need, r.win.NeedEnd); i >= 0 {
@@ -221,6 +224,41 @@ func (e *Engine) pickAllowed(p *peer) *partial {
 		}
 	}
 	return nil
+}
+
+// pickSnubbed is for a peer that went silent. A read is blocked on it only if
+// nobody else can help; otherwise it is tried with what is wanted last, to see
+// whether it is back.
+func (e *Engine) pickSnubbed(p *peer) *partial {
+	best := -1
+	for _, r := range e.readers {
+		for i := e.nextFree(p, r.win.Need, r.win.NeedEnd); i >= 0; i = e.nextFree(p, i+1, r.win.NeedEnd) {
+			if !e.elsewhere(p, i) {
+				return e.openOr(i, tierBlocked)
+			}
+		}
+		for i := r.win.End - 1; best < 0 && i >= r.win.Pos; i-- {
+			if e.free.Has(i) && p.has(i) && e.tier(i) == tierAhead {
+				best = i
+			}
+		}
+	}
+	if e.background != nil {
+		for _, t := range e.loose {
+			if p.has(t.piece) && e.tier(t.piece) == tierBackground {
+				return t
+			}
+		}
+		if i := e.rarestOf(p); i >= 0 && e.tier(i) == tierBackground {
+			if t := e.openPartial(i, tierBackground); t != nil {
+				return t
+			}
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	return e.openOr(best, tierAhead)
 }
 
 // assign shares the pieces that a read is blocked on among the peers: each free
