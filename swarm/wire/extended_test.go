@@ -54,6 +54,7 @@ func TestAnOddValueInTheExtendedHandshakeCountsAsNotSaid(t *testing.T) {
 		{"ipv6 of 4 bytes", "d4:ipv64:aaaae", ExtHandshake{}},
 		{"m as a number", "d1:mi7ee", ExtHandshake{}},
 		{"m with odd identifiers", "d1:md1:ai256e1:bi-1e1:c1:x1:di9e1:eleee", ExtHandshake{M: map[string]uint8{"d": 9}}},
+		{"an extension with a name of 33 bytes", "d1:md33:" + strings.Repeat("a", 33) + "i1e1:di9eee", ExtHandshake{M: map[string]uint8{"d": 9}}},
 		{"an extension switched off", "d1:md6:ut_pexi0eee", ExtHandshake{M: map[string]uint8{"ut_pex": 0}}},
 		{"keys that nobody knows, unsorted inside", "d1:zd1:bi1e1:ai1ee1:pi7ee", ExtHandshake{Port: 7}},
 		{"an unknown number of 20 digits", "d1:zi99999999999999999999e1:pi7ee", ExtHandshake{Port: 7}},
