@@ -191,6 +191,9 @@ func (e *Engine) pickBackground(p *peer) *partial {
 
 func (e *Engine) rarestOf(p *peer) int {
 	list := e.rarest.order
+	if !p.seed && len(list) > 0 {
+		list = list[e.rarest.start[1]:] // the others have no copy but at seeds
+	}
 	for _, i := range list[:min(len(list), rarestProbes)] {
 		if p.has(int(i)) {
 			return int(i)
@@ -204,9 +207,10 @@ func (e *Engine) rarestOf(p *peer) int {
 	best, from := -1, e.rng.IntN(e.n)
 	probes := 0
 	for _, span := range [2][2]int{{from, e.n}, {0, from}} {
-		for i := nextBoth(e.free, p.pieces, span[0], span[1]); i >= 0 && probes < rarestProbes; i = nextBoth(e.free, p.pieces, i+1, span[1]) {
+		i := nextBoth(e.rarest.listed, p.pieces, span[0], span[1])
+		for ; i >= 0 && probes < rarestProbes; i = nextBoth(e.rarest.listed, p.pieces, i+1, span[1]) {
 			probes++
-			if e.rarest.has(i) && (best < 0 || e.avail[i] < e.avail[best]) {
+			if best < 0 || e.avail[i] < e.avail[best] {
 				best = i
 			}
 		}

@@ -11,6 +11,8 @@ type rarest struct {
 	pos   []int32  // of a piece in order, -1 when it is not listed; nil until something is
 	level []uint16 // of a listed piece
 	start []int32  // where a level starts in order; one more entry closes the last
+
+	listed Bitmap // the same set, to be searched together with what a peer has
 }
 
 func (r *rarest) has(piece int) bool { return r.pos != nil && r.pos[piece] >= 0 }
@@ -40,7 +42,9 @@ func (r *rarest) insert(piece, pieces int, level uint16, rng *rand.Rand) {
 		}
 		r.level = make([]uint16, pieces)
 		r.start = []int32{0, 0}
+		r.listed = NewBitmap(pieces)
 	}
+	r.listed.Set(piece)
 	for int(level) >= len(r.start)-1 {
 		r.start = append(r.start, int32(len(r.order)))
 	}
@@ -65,6 +69,7 @@ func (r *rarest) remove(piece int) {
 	if !r.has(piece) {
 		return
 	}
+	r.listed.Clear(piece)
 	hole := r.pos[piece]
 	for l := int(r.level[piece]); l < len(r.start)-1; l++ {
 		if l > int(r.level[piece]) {
