@@ -43,8 +43,15 @@ func TestOnlyWholeBlocksAreWritten(t *testing.T) {
 	}
 	defer d.Discard()
 	for _, c := range []struct{ off, n int }{
-		{-BlockSize, BlockSize}, {1, BlockSize}, {0, 0}, {0, BlockSize - 1}, {0, BlockSize + 1},
-		{6 * BlockSize, BlockSize}, {6 * BlockSize, 1695}, {7 * BlockSize, 1}, {1 << 40, BlockSize},
+		{-BlockSize, BlockSize},
+		{1, BlockSize},
+		{0, 0},
+		{0, BlockSize - 1},
+		{0, BlockSize + 1},
+		{6 * BlockSize, BlockSize},
+		{6 * BlockSize, 1695},
+		{7 * BlockSize, 1},
+		{1 << 40, BlockSize},
 	} {
 		if kept, err := d.WriteBlock(c.off, make([]byte, c.n)); kept || !errors.Is(err, ErrNotBlock) {
 			t.Errorf("write %d bytes at %d: kept %v, %v", c.n, c.off, kept, err)

@@ -103,21 +103,8 @@ func faultRun(t *testing.T, f *faults, data []byte, g Geometry) {
 			if v.Has(i) {
 				continue
 			}
-			d, err := v.Draft(i, true)
-			for errors.Is(err, ErrNoRoom) {
-				s.Sync() // the error is injected
-				d, err = v.Draft(i, true)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			fill(t, d, pieceOf(data, g, i))
-			if !d.Verify() {
-				t.Fatal("not verified")
-			}
-			if err := d.Commit(); err != nil {
-				t.Fatal(err)
-			}
+			put(t, v, data, i)
+			wantHeldRight(t, v, data, i)
 			if i%4 == 3 {
 				wantHeldRight(t, v, data, rng.IntN(i+1))
 			}

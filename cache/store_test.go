@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha1"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -33,12 +34,16 @@ func content(seed uint64, pieceLength, length int64) ([]byte, Geometry) {
 	var key [32]byte
 	key[0], key[1] = byte(seed), byte(seed>>8)
 	rand.NewChaCha8(key).Read(data)
-	g := Geometry{PieceLength: pieceLength, Length: length}
-	for at := int64(0); at < length; at += pieceLength {
-		sum := sha1.Sum(data[at:min(at+pieceLength, length)])
+	return data, geometryOf(data, pieceLength)
+}
+
+func geometryOf(data []byte, pieceLength int64) Geometry {
+	g := Geometry{PieceLength: pieceLength, Length: int64(len(data))}
+	for at := int64(0); at < g.Length; at += pieceLength {
+		sum := sha1.Sum(data[at:min(at+pieceLength, g.Length)])
 		g.Sums = append(g.Sums, sum[:]...)
 	}
-	return data, g
+	return g
 }
 
 func openStore(t testing.TB, opts Options) *Store {
@@ -86,10 +91,14 @@ func fill(t testing.TB, d *Draft, p []byte) {
 	}
 }
 
-// put commits a piece.
+// put commits a piece, after waiting for room.
 func put(t testing.TB, v *Volume, data []byte, piece int) {
 	t.Helper()
 	d, err := v.Draft(piece, true)
+	for errors.Is(err, ErrNoRoom) {
+		_ = v.store.Sync() // a faulty disk fails here
+		d, err = v.Draft(piece, true)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
