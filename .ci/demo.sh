@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 show() {
 	printf '  $'
-	printf ' %s' "${@//$work/}"
+	printf ' %s' "${@//$work\//}"
 	printf '\n'
 	"$@" 2>&1 | sed 's/^/    /'
 }
@@ -66,27 +66,28 @@ start() {
 
 say "Building swarmfs"
 "${GO:-go}" build -o "$work/swarmfs" ./cmd/swarmfs
-show "$work/swarmfs" version
+PATH=$work:$PATH
+show swarmfs version
 mkdir "$work/mnt" "$work/original" "$work/copy"
 
 say "Making a video of 30 seconds"
 film=$work/original/film.mp4
 ffmpeg -nostdin -v error -f lavfi -i testsrc2=size=1280x720:rate=25:duration=30 \
 	-f lavfi -i sine=frequency=440:duration=30 -c:v mpeg4 -b:v 6M -c:a aac "$film"
-show ls -sh "$work/original"
-
 cd "$work"
+show ls -sh original
+
 say "Making a torrent of it"
-PATH=$work:$PATH
 show swarmfs create -o film.torrent original/film.mp4
 show swarmfs info film.torrent
 
 say "Seeding it, as somebody else would"
-start seed seed --listen 127.0.0.1:46881 --no-dht "$work/film.torrent" "$film"
+start seed seed --listen 127.0.0.1:0 --no-dht "$work/film.torrent" "$film"
 seeder=$started
+address=$(grep -o '127\.0\.0\.1:[0-9]*' seed.log | head -n 1)
 
 say "Mounting it: only the torrent and the seeder's address are known"
-start mount mount --listen 127.0.0.1:46882 --no-dht --data "$work/data" --peer 127.0.0.1:46881 "$work/film.torrent" "$work/mnt"
+start mount mount --listen 127.0.0.1:0 --no-dht --data "$work/data" --peer "$address" "$work/film.torrent" "$work/mnt"
 mounter=$started
 show timeout 20 ls -l mnt
 
