@@ -38,8 +38,12 @@ func (e *Engine) fillOne(at time.Duration, p *peer) {
 	}
 }
 
-// fillAll fills every peer's queue, the fastest to answer first.
+// fillAll shares what reads are blocked on among the peers who deliver it first,
+// then fills every peer's queue.
 func (e *Engine) fillAll(now time.Time) {
+	for _, r := range e.readers[:e.blocked] {
+		e.assign(e.since(now), r)
+	}
 	for _, p := range e.peers {
 		e.fill(now, p)
 	}

@@ -48,9 +48,6 @@ func (e *Engine) Want(now time.Time, id ReaderID, w Window) {
 	r.win = w
 	e.sortReaders()
 	e.refused = tierUnwanted // other pieces may be given up for others now
-	if r.isBlocked() {
-		e.assign(at, r)
-	}
 	e.fillAll(now)
 }
 
