@@ -110,8 +110,7 @@ func TestATorrentGivenTwiceIsLoadedOnce(t *testing.T) {
 
 func TestServersThatMisbehaveAreRefusedWithTheCause(t *testing.T) {
 	_, data := makeTorrent(t, "one", false)
-	var address string
-	address = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/404":
 			http.NotFound(w, r)

@@ -42,8 +42,6 @@ type mounter struct {
 	server  *fs.Server
 	shown   []*shownTorrent
 	status  []fs.VirtualFile
-
-	chores sync.WaitGroup
 }
 
 // run mounts, says so, and serves until a signal or an unmount. Everything it
