@@ -33,7 +33,7 @@ type Options struct {
 	// Files returns the files of .swarmfs. It is called at every look at them
 	// and may be called concurrently. Default none.
 	Files func() []VirtualFile
-	// Logger gets what goes wrong, a line or so a minute at most. Default
+	// Logger gets what goes wrong, failed reads once in ten seconds. Default
 	// slog.DiscardHandler.
 	Logger *slog.Logger
 }
