@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -100,6 +102,9 @@ func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error)
 		WithValueLogFileSize(logFile).
 		WithDetectConflicts(false).WithMetricsEnabled(false).WithSyncWrites(false).
 		WithLogger(badgerLog{log})
+	if err := removeEmptyLogs(dir); err != nil {
+		return nil, err
+	}
 	// Managed: versions are ours, so a reader need not wait for the commit
 	// under way, which may be in the middle of a sync.
 	db, err := badger.OpenManaged(o)
@@ -115,6 +120,33 @@ func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error)
 		scan: b.scan, write: b.write, read: b.read, drop: b.drop,
 		collect: b.collect, sync: db.Sync, close: b.close,
 	}, nil
+}
+
+// removeEmptyLogs removes logs without a byte. Badger deletes a log by cutting
+// it to nothing first, and makes one empty first; killed in between, it refuses
+// to open with the error "Create a new file". What such a log held has been
+// copied elsewhere before.
+func removeEmptyLogs(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".vlog" && ext != ".mem" {
+			continue
+		}
+		fi, err := e.Info()
+		if err == nil && fi.Mode().IsRegular() && fi.Size() == 0 {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *badgerDisk) scan() ([]foundPiece, error) {

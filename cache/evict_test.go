@@ -137,6 +137,24 @@ func TestADamagedDatabaseIsMovedAside(t *testing.T) {
 	}
 }
 
+// Badger is killed between cutting a log and removing it, or between making
+// one and giving it its size.
+func TestEmptyLogsDoNotCostTheDatabase(t *testing.T) {
+	data, g := content(1, 256<<10, 1<<20)
+	opts := Options{Dir: fastDir(t), Budget: 64 << 20}
+	s := openStore(t, opts)
+	put(t, openVolume(t, s, 1, g), data, 0)
+	closeStore(t, s)
+	for _, name := range []string{"000000.vlog", "000099.vlog", "00099.mem"} {
+		if err := os.WriteFile(filepath.Join(opts.Dir, "pieces", name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held := wantAllRight(t, opts, data, g); held != 1 {
+		t.Errorf("%d pieces held, want 1", held)
+	}
+}
+
 func TestThreeDeadOpeningsMoveTheDatabaseAside(t *testing.T) {
 	data, g := content(1, 256<<10, 1<<20)
 	opts := Options{Dir: fastDir(t), Budget: 64 << 20}
