@@ -185,7 +185,13 @@ func TestALongOptionalListIsCutNotLost(t *testing.T) {
 		list = append(list, []string{fmt.Sprintf("http://tracker%d.invalid/", i)})
 	}
 	if got := trackers(nil, bencode.MustMarshal(list)); len(got) != maxURLs {
-		t.Errorf("of 3000 trackers %d are left, want %d", len(got), maxURLs)
+		t.Errorf("of 3000 tiers %d are left, want %d", len(got), maxURLs)
+	}
+	for i := range list {
+		list[i] = fmt.Sprintf("http://tracker%d.invalid/", i)
+	}
+	if got := trackers(nil, bencode.MustMarshal(list)); len(got) != maxURLs {
+		t.Errorf("of 3000 trackers in a flat list %d are left, want %d", len(got), maxURLs)
 	}
 	if s, ok := decode[string](value(bencode.MustMarshal(strings.Repeat("x", maxOptional+1))), 1); ok {
 		t.Errorf("a string of %d bytes was decoded", len(s))
