@@ -62,6 +62,7 @@ type remote struct {
 	told          bool
 	has           Bitmap
 	asked         [][2]int // piece, block: requests not answered
+	cancelled     [][2]int // may be answered all the same
 	allowed       []int    // allowed fast
 	unchoked      bool     // by us
 }
@@ -79,6 +80,7 @@ type history struct {
 	nextRd  ReaderID
 	verify  []int
 	have    Bitmap
+	gone    map[PeerID][][2]int // what peers that left were asked for last
 }
 
 func newHistory(t *rapid.T) *history {
@@ -89,7 +91,7 @@ func newHistory(t *rapid.T) *history {
 			room: rapid.IntRange(1, 8).Draw(t, "room"), reserve: rapid.IntRange(0, 2).Draw(t, "reserve"),
 			open: map[int]uint32{}, got: map[int]map[int]bool{},
 		},
-		now: time.Unix(1e9, 0), peers: map[PeerID]*remote{},
+		now: time.Unix(1e9, 0), peers: map[PeerID]*remote{}, gone: map[PeerID][][2]int{},
 	}
 	h.have = NewBitmap(h.layout.NumPieces())
 	seed := rapid.Uint64().Draw(t, "seed")
@@ -119,6 +121,62 @@ func (h *history) settle(t *rapid.T) {
 	}
 	h.verify = slices.DeleteFunc(h.verify, func(p int) bool { _, open := h.mem.open[p]; return !open })
 	h.e.check()
+	h.checkFair(t)
+	h.checkLive(t)
+}
+
+// checkFair: a block is asked of two peers at most.
+func (h *history) checkFair(t *rapid.T) {
+	n := map[[2]int]int{}
+	for id, r := range h.peers {
+		if p := h.e.byID[id]; p.choked && !p.caps.Fast {
+			continue
+		}
+		for _, b := range r.asked {
+			if n[b]++; n[b] > 2 {
+				t.Fatalf("block %d of piece %d is asked of %d peers", b[1], b[0], n[b])
+			}
+		}
+	}
+}
+
+// checkLive: what is wanted and could be asked of somebody is, or there is a
+// reason not to.
+func (h *history) checkLive(t *rapid.T) {
+	e := h.e
+	for i := range e.n {
+		w := e.tier(i)
+		if w == tierUnwanted || !e.free.Has(i) || e.open[i] == nil && !h.memoryFor(w) {
+			continue
+		}
+		for _, p := range e.peers {
+			switch {
+			case p.dropped, !p.has(i), p.choked && !slices.Contains(p.allowed, i): // cannot
+			case p.requests.len() >= p.depth: // has enough to do
+			case p.snubbed, p.rejects > 0: // does not answer, or with rejects
+			default:
+				t.Fatalf("piece %d is wanted (tier %d), and peer %d could be asked for it: %d of %d outstanding",
+					i, w, p.id, p.requests.len(), p.depth)
+			}
+		}
+	}
+}
+
+// memoryFor reports whether a piece that is wanted so much could be opened.
+func (h *history) memoryFor(w tier) bool {
+	limit := h.mem.room
+	if w == tierBlocked {
+		limit += h.mem.reserve
+	}
+	if len(h.mem.open) < limit {
+		return true
+	}
+	for _, t := range h.e.open {
+		if !t.verifying && h.e.tier(t.piece) > w {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *history) sent(t *rapid.T, a Action) {
@@ -149,6 +207,7 @@ func (h *history) sent(t *rapid.T, a Action) {
 			t.Fatalf("cancels block %d of piece %d, which was not asked for", b, p)
 		}
 		r.asked = slices.Delete(r.asked, i, i+1)
+		r.cancelled = append(r.cancelled, [2]int{p, b})
 	case wire.Unchoke:
 		r.unchoked = true
 	case wire.Choke:
@@ -157,6 +216,9 @@ func (h *history) sent(t *rapid.T, a Action) {
 }
 
 func (h *history) leave(id PeerID) {
+	if r := h.peers[id]; r != nil {
+		h.gone[id] = r.asked
+	}
 	delete(h.peers, id)
 	h.ids = slices.DeleteFunc(h.ids, func(o PeerID) bool { return o == id })
 	h.e.PeerLeft(h.now, id)
@@ -260,10 +322,44 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		},
 		"blocks": func(t *rapid.T) { // all that is outstanding: progress
 			id, r := h.anyPeer(t)
-			list := r.asked
-			r.asked = nil
-			for _, a := range list {
+			for range len(r.asked) {
+				if len(r.asked) == 0 {
+					break
+				}
+				a := r.asked[0]
+				r.asked = r.asked[1:]
 				h.deliver(id, a)
+				h.settle(t) // it may have cancelled the next
+			}
+		},
+		"late": func(t *rapid.T) { // it crossed our cancel
+			id, r := h.anyPeer(t)
+			if len(r.cancelled) == 0 {
+				t.Skip("nothing cancelled")
+			}
+			a := r.cancelled[0]
+			r.cancelled = r.cancelled[1:]
+			if !slices.Contains(r.asked, a) {
+				h.deliver(id, a)
+			}
+		},
+		"after the end": func(t *rapid.T) { // blocks and messages of peers that left
+			if h.nextID == 0 {
+				t.Skip("no peers")
+			}
+			id := PeerID(rapid.IntRange(1, int(h.nextID)).Draw(t, "gone"))
+			if h.peers[id] == nil && len(h.gone[id]) > 0 {
+				h.deliver(id, h.gone[id][0])
+				h.gone[id] = h.gone[id][1:]
+				h.e.Message(h.now, id, wire.Message{Kind: wire.Unchoke})
+				h.e.DontHave(h.now, id, 0)
+				h.e.PeerLeft(h.now, id)
+			}
+		},
+		"acquired": func(t *rapid.T) {
+			if p := h.anyPiece(t); rapid.IntRange(0, 9).Draw(t, "once in a while") == 0 && !slices.Contains(h.verify, p) {
+				h.have.Set(p)
+				h.e.Acquired(h.now, p)
 			}
 		},
 		"verified": func(t *rapid.T) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"swarmfs/swarm/wire"
@@ -211,7 +212,9 @@ func (e *Engine) rejected(now time.Time, p *peer, m wire.Message) {
 		e.release(t, b, p)
 	}
 	if p.choked {
-		e.fillOthers(now, p)
+		// Allowed or not: asked again it would only reject again.
+		p.allowed = slices.DeleteFunc(p.allowed, func(i int) bool { return i == piece })
+		e.fillAll(now)
 		return
 	}
 	// Unchoked and rejecting: it does not have what it says, or does not want

@@ -105,9 +105,8 @@ func (e *Engine) Background(now time.Time, first, end int, on bool) {
 			e.rarest.remove(i)
 		}
 	}
-	if on {
-		e.fillAll(now)
-	}
+	e.refused = tierUnwanted // what is off may be given up for other pieces
+	e.fillAll(now)
 }
 
 // enlist puts a piece among those that the background may start.
