@@ -1,12 +1,16 @@
 package cache
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -228,4 +232,79 @@ func TestDiskUsageCountsBlocksNotLengths(t *testing.T) {
 	if got, err := diskUsage(dir); err != nil || got > 1<<20 {
 		t.Errorf("an empty sparse file takes %d bytes, %v", got, err)
 	}
+}
+
+func TestCloseEndsWithItsContext(t *testing.T) {
+	data, g := content(1, 256<<10, 1<<20)
+	stuck, begun := make(chan struct{}), make(chan struct{}, 1)
+	s, err := Open(Options{Dir: fastDir(t), Budget: 64 << 20, openDisk: func(dir string, budget int64, log *slog.Logger) (*disk, error) {
+		d, err := openBadger(dir, budget, log)
+		if err != nil {
+			return nil, err
+		}
+		write := d.write
+		d.write = func(recs []record) error {
+			begun <- struct{}{}
+			<-stuck
+			return write(recs)
+		}
+		return d, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, openVolume(t, s, 1, g), data, 0)
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("close with a stuck disk: %v", err)
+	}
+	close(stuck)
+	s.tasks.Wait()
+	s.done.Wait()
+}
+
+func TestAFailedWriteIsTriedAgainLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fail := true
+		written := 0
+		d := &disk{
+			scan:    func() ([]foundPiece, error) { return nil, nil },
+			drop:    func([][]byte) error { return nil },
+			collect: func() (bool, error) { return false, nil },
+			sync:    func() error { return nil },
+			close:   func() error { return nil },
+			write: func(recs []record) error {
+				if fail {
+					return errInjected
+				}
+				written += len(recs)
+				return nil
+			},
+		}
+		data, g := content(1, 256<<10, 2<<20)
+		dir := fastDir(t)
+		if err := os.Mkdir(filepath.Join(dir, "pieces"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, Options{Dir: dir, Budget: 64 << 20, floor: 1, openDisk: func(string, int64, *slog.Logger) (*disk, error) { return d, nil }})
+		v := openVolume(t, s, 1, g)
+		step := func(piece, want int, degraded error) {
+			t.Helper()
+			put(t, v, data, piece)
+			if err := s.Sync(); err != nil {
+				t.Error(err)
+			}
+			if written != want || !errors.Is(s.Degraded(), degraded) {
+				t.Errorf("piece %d: %d written, want %d; degraded: %v", piece, written, want, s.Degraded())
+			}
+		}
+		step(0, 0, errInjected)
+		fail = false
+		step(1, 0, errInjected) // the disk is left alone for a while
+		time.Sleep(retryMin)
+		step(2, 1, nil)
+		closeStore(t, s)
+	})
 }

@@ -4,14 +4,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// model is what a store should hold: nothing but what was committed, and all
-// of that which was not reported as evicted.
+// model is what a store may hold: nothing but what was committed, right, in
+// the memory that it was given.
 type model struct {
 	s       *Store
 	opts    Options
@@ -24,9 +23,7 @@ type modelVolume struct {
 	data   []byte
 	g      Geometry
 	drafts map[int]*modelDraft
-	held   map[int]bool // committed, and not evicted as far as we are told
-	mu     sync.Mutex
-	gone   map[int]bool // evictions told and not looked at yet; guarded by mu
+	held   map[int]bool // committed once
 }
 
 type modelDraft struct {
@@ -46,11 +43,6 @@ func (m *model) open(t *rapid.T) {
 			t.Fatal(err)
 		}
 		mv.drafts = make(map[int]*modelDraft)
-		mv.v.Notify(func(piece int) {
-			mv.mu.Lock()
-			defer mv.mu.Unlock()
-			mv.gone[piece] = true
-		}, nil)
 	}
 }
 
@@ -86,7 +78,7 @@ func TestStoreAgreesWithAModel(t *testing.T) {
 		m := &model{volumes: volumes, opts: Options{Dir: fastDir(t), Memory: rapid.Int64Range(1, 4).Draw(rt, "memory") << 20, floor: 1}}
 		m.opts.Budget = rapid.SampledFrom([]int64{0, 6 << 20, 12 << 20}).Draw(rt, "budget")
 		for _, mv := range volumes {
-			mv.held, mv.gone = make(map[int]bool), make(map[int]bool)
+			mv.held = make(map[int]bool)
 		}
 		m.open(rt)
 		defer func() { closeStore(t, m.s) }()

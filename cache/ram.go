@@ -23,7 +23,10 @@ func (s *Store) reserve(b *buffer, urgent bool) error {
 	// may be larger than the budget. Dirty pieces count, or a slow disk
 	// would not hold back a fast network.
 	if v.firm > 0 && s.firm+int64(b.room) > limit {
-		v.starved = true
+		if !v.starved {
+			v.starved = true
+			s.starved++
+		}
 		return ErrNoRoom
 	}
 	s.firm += int64(b.room)
@@ -86,12 +89,16 @@ func (s *Store) release(b *buffer) {
 func (s *Store) yielded(b *buffer) {
 	s.firm -= int64(b.room)
 	b.v.firm -= int64(b.room)
+	if s.starved == 0 {
+		return
+	}
 	for _, v := range s.volumes {
 		if v.starved {
 			v.starved = false
 			s.news.room(v)
 		}
 	}
+	s.starved = 0
 }
 
 // discard ends a draft that did not become a piece.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 )
 
 const (
@@ -48,6 +47,7 @@ type Store struct {
 	ready chan struct{} // closed when disk is set
 	quit  chan struct{} // closed by Close
 	tasks sync.WaitGroup
+	done  sync.WaitGroup // what Close began
 	reads sync.WaitGroup // reads from the disk under way; Add with mu held
 
 	// Set before ready is closed; read-only after.
@@ -65,6 +65,7 @@ type Store struct {
 	news     news
 	stats    Stats
 	degraded error
+	starved  int // volumes whose draft was refused
 
 	// The pieces on disk in the order they were written, oldest first.
 	written []spot
@@ -121,8 +122,8 @@ func Open(opts Options) (*Store, error) {
 		}
 		s.setDegraded(err)
 	}
-	s.start("notifier", s.notify)
-	s.start("writer", func() {
+	s.start(s.notify)
+	s.start(func() {
 		s.load()
 		s.write()
 	})
@@ -130,7 +131,7 @@ func Open(opts Options) (*Store, error) {
 }
 
 // start runs one of the store's goroutines, which Close waits for.
-func (s *Store) start(_ string, run func()) {
+func (s *Store) start(run func()) {
 	s.tasks.Add(1)
 	go func() {
 		defer s.tasks.Done()
@@ -247,12 +248,10 @@ func (s *Store) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	s.news.close()
 
-	done := make(chan error, 1)
-	go func() { // ends with the process at the latest; done is buffered
-		done <- s.finish()
-	}()
+	finished := make(chan error, 1)
+	s.done.Go(func() { finished <- s.finish() }) // not waited for beyond ctx
 	select {
-	case err := <-done:
+	case err := <-finished:
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("close cache: %w", context.Cause(ctx))
@@ -279,16 +278,4 @@ func (s *Store) finish() error {
 		return fmt.Errorf("close cache: %w", err)
 	}
 	return nil
-}
-
-// pause waits, but not beyond Close. It says whether the store is still open.
-func (s *Store) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.quit:
-		return false
-	}
 }

@@ -130,7 +130,9 @@ func (s *Store) write() {
 		if !time.Now().Before(hold.until) {
 			err = s.writeBatch(batch)
 			hold.err = err
-			if err != nil {
+			if errors.Is(err, errTooLarge) {
+				hold.err = nil // says nothing of other pieces
+			} else if err != nil {
 				hold.wait = min(max(2*hold.wait, retryMin), retryMax)
 				hold.until = time.Now().Add(hold.wait)
 			} else {
