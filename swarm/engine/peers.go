@@ -37,6 +37,7 @@ type peer struct {
 	choked     bool // it chokes us
 	interested bool // we are, and said so
 	requests   requests
+	near       int // where in them the next to be looked for likely is
 	depth      int // requests to keep outstanding
 	rate       rate
 	lat        latency

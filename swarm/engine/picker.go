@@ -380,13 +380,20 @@ func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial) bool {
 	if t.asked == 0 || e.ban.suspected(t.piece) {
 		return false
 	}
-	best, latest := -1, e.finish(p, 1)
+	mine := e.finish(p, 1)
+	if t.last.at == at && t.last.asked == e.stats.Requested && mine >= t.last.due {
+		return false
+	}
+	best, latest := -1, mine
+	t.last = lastDue{at: at, asked: e.stats.Requested}
 	for b := range t.blocks {
 		k := &t.blocks[b]
-		if k.state != blockAsked || k.by[0] == p || k.by[1] != nil {
+		if k.state != blockAsked || k.by[1] != nil {
 			continue
 		}
-		if f := e.due(at, k.by[0], t.piece, b); f > latest {
+		f := e.due(at, k.by[0], t.piece, b)
+		t.last.due = max(t.last.due, f)
+		if f > latest && k.by[0] != p {
 			best, latest = b, f
 		}
 	}
@@ -401,10 +408,11 @@ func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial) bool {
 // due estimates how long from now the peer takes to deliver a block that it was
 // asked for. What is overdue is trusted less the longer it is.
 func (e *Engine) due(at time.Duration, p *peer, piece, b int) time.Duration {
-	i := p.requests.find(piece, b)
+	i := p.requests.findFrom(p.near, piece, b)
 	if i < 0 {
 		return 0
 	}
+	p.near = i + 1
 	waited := at - p.requests.at(i).at
 	f := e.finish(p, i+1-p.requests.len())
 	if waited > f {

@@ -16,6 +16,15 @@ type partial struct {
 	next      int  // no block below it is free
 	loose     int  // index in Engine.loose, -1 when no block is free
 	verifying bool // complete, out for its hash
+	last      lastDue
+}
+
+// lastDue is when the last block of a piece that only one peer was asked for is
+// due, so that not each of many idle peers goes through them all to see that it
+// would be no sooner. It holds for that time and number of requests sent.
+type lastDue struct {
+	at, due time.Duration
+	asked   int64
 }
 
 type blockState uint8

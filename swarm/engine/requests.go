@@ -29,10 +29,19 @@ func (q *requests) push(r request) {
 }
 
 // find returns the index of a request, or -1.
-func (q *requests) find(piece, block int) int {
-	for i := q.head; i < len(q.buf); i++ {
-		if q.buf[i].block == block && q.buf[i].piece == piece {
-			return i - q.head
+func (q *requests) find(piece, block int) int { return q.findFrom(0, piece, block) }
+
+// findFrom is find for a caller who knows that the request is likely at index i
+// or soon after.
+func (q *requests) findFrom(i, piece, block int) int {
+	i = min(i, q.len())
+	for j := range q.len() {
+		k := i + j
+		if k >= q.len() {
+			k -= q.len()
+		}
+		if r := q.at(k); r.block == block && r.piece == piece {
+			return k
 		}
 	}
 	return -1
