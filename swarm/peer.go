@@ -80,10 +80,8 @@ func (p *peer) readLoop() error {
 		n, err := p.conn.Read(in.buf[in.n:])
 		if n > 0 {
 			in.n += n
-			if lim := p.run.t.session.down; lim != nil {
-				if err := lim.WaitN(p.ctx, n); err != nil {
-					return err
-				}
+			if err := p.run.t.session.down.wait(p.ctx, n); err != nil {
+				return err
 			}
 			if err := in.parse(); err != nil {
 				return err
@@ -301,10 +299,8 @@ func (p *peer) sendBlocks(buf []byte, list []wire.Message) ([]byte, error) {
 		done.blocks++
 		done.bytes += int(m.Length)
 	}
-	if lim := p.run.t.session.up; lim != nil && done.bytes > 0 {
-		if err := lim.WaitN(p.ctx, done.bytes); err != nil {
-			return buf, err
-		}
+	if err := p.run.t.session.up.wait(p.ctx, done.bytes); err != nil {
+		return buf, err
 	}
 	if err := p.write(buf); err != nil {
 		return buf, err

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/thejerf/suture/v4"
-	"golang.org/x/time/rate"
 
 	"swarmfs/cache"
 	"swarmfs/metainfo"
@@ -32,7 +31,7 @@ type Session struct {
 	listeners []net.Listener
 	sup       *suture.Supervisor
 	started   time.Time
-	up, down  *rate.Limiter // nil: no limit
+	up, down  throttle
 	hashers   chan struct{} // a place for each piece being hashed
 	dials     chan struct{} // a place for each connection being opened
 	trackers  *tracker.Client
@@ -54,8 +53,9 @@ func New(o Options) (*Session, error) {
 		opts: o, log: o.Logger, started: time.Now(),
 		hashers: make(chan struct{}, hashWorkers()), dials: make(chan struct{}, maxDials),
 		torrents: map[metainfo.Hash]*Torrent{}, banned: banList{},
-		up: limiter(o.UploadLimit), down: limiter(o.DownloadLimit),
 	}
+	s.up.set(o.UploadLimit)
+	s.down.set(o.DownloadLimit)
 	copy(s.peerID[:], "-SF0100-")
 	if _, err := rand.Read(s.peerID[8:]); err != nil {
 		return nil, fmt.Errorf("make a peer id: %w", err)
@@ -80,14 +80,6 @@ func New(o Options) (*Session, error) {
 		s.sup.Add(&acceptor{s, l})
 	}
 	return s, nil
-}
-
-func limiter(perSec int64) *rate.Limiter {
-	if perSec <= 0 {
-		return nil
-	}
-	// One wait may ask for as much as one read or write brings.
-	return rate.NewLimiter(rate.Limit(perSec), max(maxReadBuffer, uploadBatch*metainfo.BlockSize))
 }
 
 func (s *Session) supervisorEvent(ev suture.Event) {
