@@ -10,20 +10,29 @@ import (
 	"swarmfs/swarm/wire"
 )
 
-// link is a seed behind a path of one rate and one round trip, which serves
-// requests in order; a driver between it and an engine, in time of their own.
-type link struct {
-	e     *Engine
-	rate  float64 // bytes/s
-	rtt   time.Duration
-	batch time.Duration // arrivals are reported this often
+// path leads to a seed that serves requests in order.
+type path struct {
+	rate float64 // bytes/s
+	rtt  time.Duration
 
+	queue []transfer // asked for, in order
+	bytes int64
+}
+
+type transfer struct {
+	got         Got
+	begin, done time.Time // sent from and received at
+}
+
+// swarm is a driver between an engine and seeds behind paths, in time of its own.
+type swarm struct {
+	e       *Engine
+	mem     *memory
+	paths   []path
+	batch   time.Duration // arrivals are reported this often
 	now     time.Time
-	free    time.Time // when the seed has sent all that it was asked for
-	sent    []Got     // under way, with
-	at      []time.Time
-	bytes   int64
-	deepest int // most requests outstanding
+	deepest int // most requests outstanding at the first peer
+	moved   func(piece int)
 }
 
 // endless is memory that never runs out; generations tell drafts apart.
@@ -32,67 +41,102 @@ type endless struct{ gen uint32 }
 func (m *endless) Open(int, bool) (uint32, bool) { m.gen++; return m.gen, true }
 func (m *endless) Discard(int)                   {}
 
-func newLink(rate float64, rtt, batch time.Duration, pieces int) *link {
+func newSwarm(pieces int, batch time.Duration, paths ...path) *swarm {
 	now := time.Unix(1e9, 0)
 	layout := metainfo.Layout{PieceLength: 1 << 20, Length: int64(pieces) << 20}
-	l := &link{rate: rate, rtt: rtt, batch: batch, now: now, free: now}
-	l.e = New(Config{Drafts: &endless{}}, layout, nil, rand.New(rand.NewPCG(1, 1)), now)
-	l.e.PeerJoined(now, 1, Caps{Fast: true})
-	l.e.Message(now, 1, wire.Message{Kind: wire.HaveAll})
-	l.e.Message(now, 1, wire.Message{Kind: wire.Unchoke})
-	l.e.Want(now, 1, Window{Pos: 0, End: pieces})
-	return l
+	s := &swarm{paths: paths, batch: batch, now: now, moved: func(int) {}}
+	s.mem = &memory{room: 64, open: map[int]uint32{}, got: map[int]map[int]bool{}}
+	s.e = New(Config{Drafts: s.mem}, layout, nil, rand.New(rand.NewPCG(1, 1)), now)
+	for i := range paths {
+		s.e.PeerJoined(now, PeerID(i+1), Caps{Fast: true})
+		s.e.Message(now, PeerID(i+1), wire.Message{Kind: wire.HaveAll})
+		s.e.Message(now, PeerID(i+1), wire.Message{Kind: wire.Unchoke})
+	}
+	return s
 }
 
 // run lets time pass.
-func (l *link) run(d time.Duration) {
-	var actions []Action
-	for end := l.now.Add(d); l.now.Before(end); l.now = l.now.Add(l.batch) {
-		n := 0
-		for n < len(l.at) && !l.at[n].After(l.now) {
-			n++
+func (s *swarm) run(d time.Duration) {
+	for end := s.now.Add(d); s.now.Before(end); s.now = s.now.Add(s.batch) {
+		for i := range s.paths {
+			s.arrive(i)
 		}
-		if n > 0 {
-			got := l.sent[:n]
-			for i := range got {
-				t := l.e.open[got[i].Piece]
-				got[i].Kept, got[i].Gen = t != nil, t.gen
-			}
-			l.bytes += int64(n) * blockSize
-			l.e.Blocks(l.now, 1, got)
-			l.sent, l.at = l.sent[n:], l.at[n:]
-		}
-		l.e.Tick(l.now)
-		actions = l.e.Drain(actions[:0])
-		for _, a := range actions {
-			switch {
-			case a.Kind == Verify:
-				l.e.Verified(l.now, a.Piece, true, nil)
-			case a.Kind == Send && a.Msg.Kind == wire.Request:
-				l.request(a.Msg)
-			}
-		}
-		l.deepest = max(l.deepest, l.e.peers[0].requests.len())
+		s.e.Tick(s.now)
+		s.perform()
+		s.deepest = max(s.deepest, s.e.peers[0].requests.len())
 	}
 }
 
-func (l *link) request(m wire.Message) {
-	start := l.now.Add(l.rtt / 2)
-	if l.free.After(start) {
-		start = l.free
+// arrive reports what has come from one seed since the last time.
+func (s *swarm) arrive(i int) {
+	p := &s.paths[i]
+	var got []Got
+	for len(p.queue) > 0 && !p.queue[0].done.After(s.now) {
+		g := p.queue[0].got
+		p.queue = p.queue[1:]
+		gen, open := s.mem.open[g.Piece]
+		g.Gen, g.Kept = gen, open && s.mem.take([2]int{g.Piece, g.Block})
+		got = append(got, g)
 	}
-	l.free = start.Add(time.Duration(float64(m.Length) / l.rate * float64(time.Second)))
-	l.sent = append(l.sent, Got{Piece: int(m.Index), Block: int(m.Begin / blockSize)})
-	l.at = append(l.at, l.free.Add(l.rtt/2))
+	if len(got) > 0 {
+		p.bytes += int64(len(got)) * blockSize
+		s.e.Blocks(s.now, PeerID(i+1), got)
+	}
+}
+
+func (s *swarm) perform() {
+	for list := s.e.Drain(nil); len(list) > 0; list = s.e.Drain(list[:0]) {
+		for _, a := range list {
+			switch {
+			case a.Kind == Verify:
+				s.mem.end(a.Piece)
+				s.e.Verified(s.now, a.Piece, true, nil)
+				s.moved(a.Piece)
+			case a.Kind == Send && a.Msg.Kind == wire.Request:
+				s.paths[a.Peer-1].request(s.now, a.Msg)
+			case a.Kind == Send && a.Msg.Kind == wire.Cancel:
+				s.paths[a.Peer-1].cancel(s.now, a.Msg)
+			}
+		}
+	}
+}
+
+func (p *path) request(now time.Time, m wire.Message) {
+	t := transfer{got: Got{Piece: int(m.Index), Block: int(m.Begin / blockSize)}, begin: now.Add(p.rtt / 2)}
+	p.queue = append(p.queue, t)
+	p.reckon(len(p.queue) - 1)
+}
+
+// cancel comes half a round trip later: what is being sent by then arrives.
+func (p *path) cancel(now time.Time, m wire.Message) {
+	for i, t := range p.queue {
+		if t.got.Piece == int(m.Index) && t.got.Block == int(m.Begin/blockSize) && t.begin.After(now.Add(p.rtt/2)) {
+			p.queue = append(p.queue[:i], p.queue[i+1:]...)
+			p.reckon(i)
+			return
+		}
+	}
+}
+
+// reckon times the transfers from the ith on: one after the other.
+func (p *path) reckon(i int) {
+	for ; i < len(p.queue); i++ {
+		t := &p.queue[i]
+		if i > 0 {
+			if sent := p.queue[i-1].done.Add(-p.rtt / 2); sent.After(t.begin) || t.done != (time.Time{}) {
+				t.begin = sent
+			}
+		}
+		t.done = t.begin.Add(time.Duration(blockSize/p.rate*float64(time.Second)) + p.rtt/2)
+	}
 }
 
 // A queue grows until the path is full, whatever its rate and delay and however
 // many blocks arrive together, and stays shallow for as long as it is used.
 func TestAQueueFillsThePathAndStaysShallow(t *testing.T) {
 	for _, c := range []struct {
-		mbyte float64
-		rtt   time.Duration
-		batch time.Duration
+		mbyte      float64
+		rtt, batch time.Duration
 	}{
 		{1, 20 * time.Millisecond, time.Millisecond},
 		{1, 200 * time.Millisecond, time.Millisecond},
@@ -102,24 +146,72 @@ func TestAQueueFillsThePathAndStaysShallow(t *testing.T) {
 		{100, time.Millisecond, time.Millisecond},
 	} {
 		t.Run(fmt.Sprintf("%vMB over %v in batches of %v", c.mbyte, c.rtt, c.batch), func(t *testing.T) {
-			l := newLink(c.mbyte*1e6, c.rtt, c.batch, int(c.mbyte*320)+200)
-			l.run(5 * time.Second)
-			path := l.rate * (c.rtt + c.batch).Seconds() / blockSize // blocks
-			start := l.bytes
-			l.run(5 * time.Second)
-			if got, want := float64(l.bytes-start)/5, 0.85*min(l.rate, 500*blockSize/(c.rtt+c.batch).Seconds()); got < want {
+			rate := c.mbyte * 1e6
+			s := newSwarm(int(c.mbyte*320)+200, c.batch, path{rate: rate, rtt: c.rtt})
+			s.e.Want(s.now, 1, Window{End: s.e.n})
+			s.run(5 * time.Second)
+			can := min(rate, 500*blockSize/(c.rtt+c.batch).Seconds())
+			start := s.paths[0].bytes
+			s.run(5 * time.Second)
+			if got, want := float64(s.paths[0].bytes-start)/5, 0.85*can; got < want {
 				t.Errorf("got %.1f MB/s after 5 s, want %.1f", got/1e6, want/1e6)
 			}
-			l.deepest = 0
-			start = l.bytes
-			l.run(5 * time.Minute)
-			if got, want := float64(l.bytes-start)/300, 0.9*min(l.rate, 500*blockSize/(c.rtt+c.batch).Seconds()); got < want {
+			s.deepest, start = 0, s.paths[0].bytes
+			s.run(5 * time.Minute)
+			if got, want := float64(s.paths[0].bytes-start)/300, 0.9*can; got < want {
 				t.Errorf("got %.1f MB/s over 5 minutes, want %.1f", got/1e6, want/1e6)
 			}
-			margin := l.rate * queueMargin.Seconds() / blockSize
-			if limit := int(3*path+2*margin) + 6; l.deepest > limit {
-				t.Errorf("got a queue of %d blocks, want at most %d: the path holds %.0f", l.deepest, limit, path)
+			holds, margin := rate*(c.rtt+c.batch).Seconds()/blockSize, rate*queueMargin.Seconds()/blockSize
+			if limit := int(3*holds+2*margin) + 6; s.deepest > limit {
+				t.Errorf("got a queue of %d blocks, want at most %d: the path holds %.0f", s.deepest, limit, holds)
 			}
+		})
+	}
+}
+
+// What a sequential reader with a window of 8 MiB gets of several seeds, and what
+// is fetched twice for it.
+func TestAReaderGetsWhatTheSeedsGiveTogether(t *testing.T) {
+	const window = 8 // pieces
+	slow := path{rate: 1 << 10, rtt: 40 * time.Millisecond}
+	fast := path{rate: 2 << 20, rtt: 40 * time.Millisecond}
+	for _, c := range []struct {
+		name  string
+		most  float64 // times what the rates allow together
+		paths []path
+	}{
+		{"four alike", 1.05, []path{fast, fast, fast, fast}},
+		{"nine alike", 1.05, []path{fast, fast, fast, fast, fast, fast, fast, fast, fast}},
+		{"nine and a slow one", 1.25, []path{slow, fast, fast, fast, fast, fast, fast, fast, fast, fast}},
+		{"uneven", 1.05, []path{{rate: 256 << 10, rtt: 200 * time.Millisecond}, fast, {rate: 8 << 20, rtt: 10 * time.Millisecond}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSwarm(256, time.Millisecond, c.paths...)
+			pos := 0
+			want := func() {
+				for pos < 256 && s.e.Have(pos) {
+					pos++
+				}
+				s.e.Want(s.now, 1, Window{Need: pos, NeedEnd: min(pos+1, 256), Pos: pos, End: min(pos+window, 256)})
+			}
+			s.moved = func(int) { want() }
+			want()
+			sum := 0.0
+			for _, p := range c.paths {
+				sum += p.rate
+			}
+			start := s.now
+			for pos < 256 && s.now.Sub(start) < time.Hour {
+				s.run(100 * time.Millisecond)
+			}
+			took, ideal := s.now.Sub(start).Seconds(), 256*float64(1<<20)/sum
+			if took > c.most*ideal {
+				t.Errorf("got all after %.1f s, want at most %.2f times %.1f s", took, c.most, ideal)
+			}
+			if st := s.e.Stats(); float64(st.Duplicate) > 0.02*float64(st.Downloaded) {
+				t.Errorf("got %d bytes twice of %d", st.Duplicate, st.Downloaded)
+			}
+			t.Logf("%.2f s, at the rates together %.2f s; %d blocks twice", took, ideal, s.e.Stats().Duplicate/blockSize)
 		})
 	}
 }
