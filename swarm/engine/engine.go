@@ -60,7 +60,10 @@ type Engine struct {
 	background Bitmap    // what is fetched when nothing else is wanted; nil: nothing
 	readers    []*reader // blocked ones first
 	byReader   map[ReaderID]*reader
-	blocked    int // how many of them are
+	blocked    int     // how many of them are
+	usual      float64 // bytes/s of a peer here, smoothed; 0: nobody has delivered
+	together   float64 // bytes/s of all peers that let us download
+	jumped     bool    // a window has moved away from what was asked for
 
 	choker  choker
 	ban     smartBan

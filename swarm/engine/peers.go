@@ -71,7 +71,7 @@ const (
 	// between them. An honest peer may have a whole queue under way when we choke
 	// it, or one for a piece that was evicted.
 	maxMisbehaviour = 2 * maxUploadQueue
-	firstDepth      = 16
+	firstDepth      = 4
 )
 
 func (p *peer) has(piece int) bool { return p.seed || p.pieces != nil && p.pieces.Has(piece) }

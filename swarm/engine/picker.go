@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"time"
 
 	"swarmfs/swarm/wire"
@@ -27,6 +28,9 @@ func (e *Engine) refill(now time.Time) {
 
 func (e *Engine) fillOne(at time.Duration, p *peer) {
 	for e.mayAsk(p) {
+		if e.hasten(at, p) {
+			continue
+		}
 		t := e.pick(p)
 		if t == nil {
 			break
@@ -86,7 +90,9 @@ func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 		p.lastBlock = at
 		p.rate.begin(at)
 	}
-	p.requests.push(request{piece: t.piece, block: b, at: at, bare: p.requests.len() < bareQueue})
+	p.requests.push(request{
+		piece: t.piece, block: b, at: at, due: at + e.finish(p, 1), bare: p.requests.len() < bareQueue,
+	})
 	begin, n := e.layout.Block(t.piece, b)
 	e.stats.Requested++
 	e.send(p, wire.Message{Kind: wire.Request, Index: uint32(t.piece), Begin: uint32(begin), Length: uint32(n)})
@@ -107,6 +113,17 @@ func (e *Engine) pick(p *peer) *partial {
 	case p.snubbed:
 		return e.pickSnubbed(p)
 	}
+	if t := e.pickBlocked(p); t != nil {
+		return t
+	}
+	if t := e.pickAhead(p); t != nil {
+		return t
+	}
+	return e.pickBackground(p)
+}
+
+// pickBlocked serves the read that waits longest.
+func (e *Engine) pickBlocked(p *peer) *partial {
 	for _, r := range e.readers[:e.blocked] {
 		if i := e.nextFree(p, r.win.Need, r.win.NeedEnd); i >= 0 {
 			if t := e.openOr(i, tierBlocked); t != nil {
@@ -118,10 +135,7 @@ func (e *Engine) pick(p *peer) *partial {
 			}
 		}
 	}
-	if t := e.pickAhead(p); t != nil {
-		return t
-	}
-	return e.pickBackground(p)
+	return nil
 }
 
 // nextFree returns the first piece in [from, end) that p has and that has free
@@ -143,11 +157,17 @@ func (e *Engine) openOr(piece int, want tier) *partial {
 	return e.openPartial(piece, want)
 }
 
-// pickAhead serves the reader whose next missing piece is nearest to where it reads.
+// pickAhead serves the reader whose next missing piece is nearest to where it
+// reads. A slow peer leaves to the others what the readers get to before it
+// would deliver.
 func (e *Engine) pickAhead(p *peer) *partial {
 	best, distance := -1, 0
+	late := e.lateness(p)
 	for _, r := range e.readers {
-		i := e.nextFree(p, r.win.Pos, r.win.End)
+		i := e.nextFree(p, min(r.win.Pos+late, r.win.End), r.win.End)
+		if i < 0 && late > 0 {
+			i = e.lastFree(p, r.win.Pos, r.win.End)
+		}
 		if i >= 0 && (best < 0 || i-r.win.Pos < distance) {
 			best, distance = i, i-r.win.Pos
 		}
@@ -160,6 +180,26 @@ func (e *Engine) pickAhead(p *peer) *partial {
 	}
 	// No memory for a new draft: finish one that is open.
 	return e.pickLoose(p, tierAhead)
+}
+
+// lateness is how many pieces all peers together deliver while p delivers one
+// block; none when it is less than one.
+func (e *Engine) lateness(p *peer) int {
+	pieces := e.finish(p, 1).Seconds() * e.together / float64(e.layout.PieceLength)
+	if pieces < 1 {
+		return 0
+	}
+	return int(math.Ceil(min(pieces, float64(e.n))))
+}
+
+// lastFree is nextFree from the other end.
+func (e *Engine) lastFree(p *peer, from, end int) int {
+	for i := end - 1; i >= from; i-- {
+		if e.free.Has(i) && p.has(i) {
+			return i
+		}
+	}
+	return -1
 }
 
 // pickLoose returns an open draft with free blocks that p has, wanted at least
@@ -274,7 +314,7 @@ func (e *Engine) pickSnubbed(p *peer) *partial {
 func (e *Engine) assign(at time.Duration, r *reader) {
 	for i := nextBoth(e.free, e.free, r.win.Need, r.win.NeedEnd); i >= 0; i = nextBoth(e.free, e.free, i+1, r.win.NeedEnd) {
 		for {
-			p := e.soonest(i)
+			p := e.soonest(i, nil)
 			if p == nil {
 				break
 			}
@@ -295,12 +335,12 @@ func (e *Engine) assign(at time.Duration, r *reader) {
 const urgentQueue = 2 * time.Second
 
 // soonest returns the peer that is expected to deliver one more block of the
-// piece first, nil when nobody is.
-func (e *Engine) soonest(piece int) *peer {
+// piece first, other than but; nil when nobody is.
+func (e *Engine) soonest(piece int, but *peer) *peer {
 	var best *peer
 	var first time.Duration
 	for _, p := range e.peers {
-		if p.dropped || p.choked || p.snubbed || !p.has(piece) || p.requests.len() >= e.maxDepth(p) {
+		if p == but || p.dropped || p.choked || p.snubbed || !p.has(piece) || p.requests.len() >= e.maxDepth(p) {
 			continue
 		}
 		if f := e.finish(p, 1); f < urgentQueue && (best == nil || f < first) {
@@ -313,22 +353,37 @@ func (e *Engine) soonest(piece int) *peer {
 // Guesses for a peer that has not delivered yet: middling, so that it is tried
 // after the good ones and before the bad ones.
 const (
-	guessRate  = 1 << 20 // bytes/s
-	guessFloor = 50 * time.Millisecond
+	guessRate = 1 << 20 // bytes/s, until another peer has shown what is usual here
+	guessTrip = 50 * time.Millisecond
 )
+
+// speed returns what p delivers, in bytes/s, and its bare round trip.
+func (e *Engine) speed(p *peer) (perSec float64, trip time.Duration) {
+	switch {
+	case p.rate.perSec > 0:
+		perSec = p.rate.perSec
+	case e.usual > 0:
+		perSec = e.usual
+	default:
+		perSec = guessRate
+	}
+	if p.lat.floor == 0 {
+		return perSec, guessTrip
+	}
+	// The quickest answer took the trip and the time that one block takes.
+	return perSec, max(0, p.lat.floor-blockTime(perSec))
+}
+
+// blockTime is how long one block takes at a rate.
+func blockTime(perSec float64) time.Duration {
+	return time.Duration(blockSize / perSec * float64(time.Second))
+}
 
 // finish estimates how long p takes to deliver all that is outstanding and the
 // given number of blocks more.
 func (e *Engine) finish(p *peer, blocks int) time.Duration {
-	perSec, floor := p.rate.perSec, p.lat.floor
-	if perSec == 0 {
-		perSec = guessRate
-	}
-	if floor == 0 {
-		floor = guessFloor
-	}
-	bytes := float64((p.requests.len() + blocks) * blockSize)
-	return floor + time.Duration(bytes/perSec*float64(time.Second))
+	perSec, trip := e.speed(p)
+	return trip + time.Duration(p.requests.len()+blocks)*blockTime(perSec)
 }
 
 // help gives an idle peer a block that another was asked for and is expected to
@@ -356,7 +411,7 @@ func (e *Engine) help(at time.Duration, p *peer) {
 
 func (e *Engine) helpRange(at time.Duration, p *peer, from, end int) bool {
 	for i := from; i < end; i++ {
-		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t) {
+		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, e.finish(p, 1)*3/2) {
 			return true
 		}
 	}
@@ -371,16 +426,81 @@ func (e *Engine) helpBackground(at time.Duration, p *peer) {
 		}
 	}
 	if best != nil {
-		e.helpPartial(at, p, best)
+		e.helpPartial(at, p, best, e.finish(p, 1))
 	}
 }
 
-// helpPartial takes the block of t that is expected last.
-func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial) bool {
+// A read is not to wait for one slow peer while a quicker one takes what is
+// wanted less: a block that is due so much later than that one would deliver it
+// is asked of both. Between peers of one kind it never is.
+const hastenAfter = 50 * time.Millisecond
+
+// hasten asks p for a block that a read is blocked on and that another peer is
+// expected to deliver much later.
+func (e *Engine) hasten(at time.Duration, p *peer) bool {
+	if e.blocked == 0 || p.choked || p.snubbed {
+		return false
+	}
+	for _, r := range e.readers[:e.blocked] {
+		if e.nextFree(p, r.win.Need, r.win.NeedEnd) >= 0 {
+			return false // there is something that nobody was asked for
+		}
+		for i := r.win.Need; i < r.win.NeedEnd; i++ {
+			t := e.open[i]
+			if t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)+hastenAfter) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hedge asks a second peer for what a read is blocked on and what is overdue: by
+// half of what it was expected to take, and more than the holder's answers
+// usually vary.
+func (e *Engine) hedge(at time.Duration) {
+	for _, r := range e.readers[:e.blocked] {
+		for i := r.win.Need; i < r.win.NeedEnd; i++ {
+			if t := e.open[i]; t != nil && t.asked > 0 && !e.ban.suspected(i) {
+				e.hedgePartial(at, t)
+			}
+		}
+	}
+}
+
+func (e *Engine) hedgePartial(at time.Duration, t *partial) {
+	for b := range t.blocks {
+		k := &t.blocks[b]
+		if k.state != blockAsked || k.by[1] != nil {
+			continue
+		}
+		holder := k.by[0]
+		j := holder.requests.findFrom(holder.near, t.piece, b)
+		if j < 0 {
+			continue
+		}
+		holder.near = j + 1
+		q := holder.requests.at(j)
+		if at < q.due+(q.due-q.at)/2+2*holder.lat.dev+queueMargin {
+			continue
+		}
+		p := e.soonest(t.piece, holder)
+		if p == nil {
+			return
+		}
+		if e.finish(p, 1) < at-q.at { // it may well take as long again
+			k.by[1] = p
+			e.ask(at, p, t, b)
+		}
+	}
+}
+
+// helpPartial takes the block of t that is expected last, if that is later than
+// so long from now.
+func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial, mine time.Duration) bool {
 	if t.asked == 0 || e.ban.suspected(t.piece) {
 		return false
 	}
-	mine := e.finish(p, 1)
 	if t.last.at == at && t.last.asked == e.stats.Requested && mine >= t.last.due {
 		return false
 	}
@@ -438,17 +558,19 @@ const queueMargin = 20 * time.Millisecond
 // trip. One would leave the path idle for longer.
 const bareQueue = 2
 
-// resize sets how many requests p should have outstanding: rate × twice the
-// bare round trip, so that it grows while the path takes more, and stays so
-// shallow that an urgent block never waits long behind our own.
+// resize sets how many requests p should have outstanding: rate × one and a
+// half bare round trips, so that it grows while the path takes more, and stays
+// so shallow that an urgent block never waits long behind our own.
 func (e *Engine) resize(at time.Duration, p *peer) {
 	if p.rate.perSec == 0 {
 		return
 	}
+	e.usual += (p.rate.perSec - e.usual) / 8
 	if p.lat.stale(at) {
 		p.depth = min(bareQueue, e.maxDepth(p))
 		return
 	}
-	bytes := p.rate.perSec * (2*p.lat.floor + queueMargin).Seconds()
-	p.depth = min(max(2+int(bytes/blockSize), 2), e.maxDepth(p))
+	perSec, trip := e.speed(p)
+	bytes := perSec * (trip*3/2 + queueMargin).Seconds()
+	p.depth = min(2+int(bytes/blockSize), e.maxDepth(p))
 }

@@ -17,6 +17,7 @@ type reader struct {
 	id    ReaderID
 	win   Window
 	since time.Duration // blocked since
+	until time.Duration // closed, and to be forgotten then; 0: open
 }
 
 func (r *reader) isBlocked() bool { return r.win.Need < r.win.NeedEnd }
@@ -45,10 +46,51 @@ func (e *Engine) Want(now time.Time, id ReaderID, w Window) {
 	if !r.isBlocked() {
 		r.since = at
 	}
+	if old := r.win; old.Pos < old.End && (w.Pos > old.End || w.End < old.Pos) {
+		e.jumped = true
+	}
 	r.win = w
 	e.sortReaders()
 	e.refused = tierUnwanted // other pieces may be given up for others now
+	if e.jumped && e.blocked > 0 {
+		e.jumped = false
+		e.clearWay()
+	}
 	e.fillAll(now)
+}
+
+// clearWay takes back what nobody wants since a reader has jumped and what would
+// delay the read that waits now. The oldest request of a peer stays: it is
+// probably under way.
+func (e *Engine) clearWay() {
+	for _, p := range e.peers {
+		for i := p.requests.len() - 1; i > 0; i-- {
+			r := *p.requests.at(i)
+			t := e.open[r.piece]
+			if t == nil || e.tier(r.piece) != tierUnwanted {
+				continue
+			}
+			p.requests.remove(i)
+			e.release(t, r.block, p)
+			e.sendCancel(p, r.piece, r.block)
+		}
+	}
+}
+
+// A window outlives its reader for so long: many programs close a file and open
+// it again at once, and go on.
+const linger = 3 * time.Second
+
+// ReaderClosed says that a reader will read no more. Its window stays for a few
+// seconds.
+func (e *Engine) ReaderClosed(now time.Time, id ReaderID) {
+	if r := e.byReader[id]; r != nil && r.win.Pos < r.win.End {
+		r.win.NeedEnd = r.win.Need
+		r.until = e.since(now) + linger
+		e.sortReaders()
+		return
+	}
+	e.ReaderGone(now, id)
 }
 
 // ReaderGone says that a reader wants nothing any more.

@@ -6,7 +6,8 @@ import "time"
 type request struct {
 	piece, block int
 	at           time.Duration
-	bare         bool // next to nothing was outstanding then
+	due          time.Duration // when it was expected to be here
+	bare         bool          // next to nothing was outstanding then
 }
 
 // requests is the queue of what is outstanding at one peer, oldest first. Blocks

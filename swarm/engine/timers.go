@@ -2,8 +2,9 @@ package engine
 
 import "time"
 
-// How often silent peers are looked for while something is outstanding.
-const watchEvery = 100 * time.Millisecond
+// How often silent peers are looked for while something is outstanding: no reader
+// waits longer than that for another to be asked.
+const watchEvery = 50 * time.Millisecond
 
 // A peer that is silent for mean + 4 deviations of what it usually takes is
 // snubbed, within these bounds; the first holds until it has shown what it takes.
@@ -23,6 +24,11 @@ func (e *Engine) NextWake() time.Time {
 			break
 		}
 	}
+	for _, r := range e.readers {
+		if r.until > 0 && (next == 0 || r.until < next) {
+			next = r.until
+		}
+	}
 	if e.choker.next > 0 && len(e.peers) > 0 && (next == 0 || e.choker.next < next) {
 		next = e.choker.next
 	}
@@ -39,6 +45,11 @@ func (e *Engine) Tick(now time.Time) {
 		e.watched = at
 		e.watch(now, at)
 	}
+	for i := len(e.readers) - 1; i >= 0; i-- {
+		if r := e.readers[i]; r.until > 0 && at >= r.until {
+			e.ReaderGone(now, r.id)
+		}
+	}
 	if e.choker.next > 0 && at >= e.choker.next {
 		e.choker.round(e, at)
 	}
@@ -46,12 +57,17 @@ func (e *Engine) Tick(now time.Time) {
 
 func (e *Engine) watch(now time.Time, at time.Duration) {
 	snubbed := false
+	e.together = 0
 	for _, p := range e.peers {
+		if !p.choked && !p.snubbed && !p.dropped {
+			e.together += p.rate.perSec
+		}
 		if p.requests.len() > 0 && at-p.lastBlock > p.timeout() {
 			e.snub(at, p)
 			snubbed = true
 		}
 	}
+	e.hedge(at)
 	if snubbed {
 		e.fillAll(now)
 		return
