@@ -62,8 +62,10 @@ type (
 	room struct{}
 	// wants: a read waits for its first missing piece.
 	wants struct{ w *waiter }
-	// gone: a read waits no more, or a reader was closed.
+	// gone: a read waits no more.
 	gone struct{ id engine.ReaderID }
+	// closed: a reader was closed.
+	closed struct{ id engine.ReaderID }
 	// stalled: a read gave up on its piece.
 	stalled struct{ w *waiter }
 	// looks: a reader moved on; its newest window is in the reader.

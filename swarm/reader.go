@@ -84,7 +84,7 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 // Close ends the Reader's interest. Reads that wait are not woken by it.
 func (r *Reader) Close() error {
 	if r.closed.CompareAndSwap(false, true) {
-		r.t.tell(gone{r.id})
+		r.t.tell(closed{r.id})
 	}
 	return nil
 }
@@ -93,7 +93,8 @@ func (r *Reader) Close() error {
 // which pieces are in it.
 func (r *Reader) advance(off, n int64) {
 	r.mu.Lock()
-	ahead := r.cursor.Read(off, n, r.t.session.opts.ReadAhead)
+	now := time.Duration(r.t.session.clock(time.Now()))
+	ahead := r.cursor.Read(now, off, n, r.t.layout.PieceLength, r.t.session.opts.ReadAhead)
 	first, end := r.t.layout.Pieces(r.off+off, min(n+ahead, r.end-r.off-off))
 	w := engine.Window{Pos: first, End: end}
 	if ahead == 0 {

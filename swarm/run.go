@@ -130,6 +130,8 @@ func (r *run) apply(now time.Time, ev event) {
 	case gone:
 		r.eng.ReaderGone(now, ev.id)
 		r.unwait(ev.id)
+	case closed:
+		r.eng.ReaderClosed(now, ev.id)
 	case stalled:
 		r.stalled(now, ev.w)
 	case looks:
