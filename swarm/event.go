@@ -70,6 +70,11 @@ type (
 	stalled struct{ w *waiter }
 	// looks: a reader moved on; its newest window is in the reader.
 	looks struct{ r *Reader }
+	// inspect: somebody asks how the torrent is. There is room for the answer.
+	inspect struct {
+		connections bool
+		reply       chan<- Status
+	}
 	// found: addresses of peers, from a tracker or from the user.
 	found struct {
 		addrs  []netip.AddrPort

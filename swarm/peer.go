@@ -33,8 +33,9 @@ type peer struct {
 	asked asked
 
 	// Owned by the loop.
-	dirty bool // the writer is to be woken after this batch
-	gone  bool
+	client string // what it calls itself (BEP 10); "" until it has
+	dirty  bool   // the writer is to be woken after this batch
+	gone   bool
 }
 
 const (
@@ -203,6 +204,7 @@ func (p *peer) extended(m wire.Message) error {
 func (in *inbound) block(m wire.Message) error {
 	p := in.p
 	if !p.asked.remove(m.Index, m.Begin) {
+		p.run.t.unasked.Add(int64(len(m.Data)))
 		if in.odd++; in.odd > maxOdd {
 			return errors.New("sends blocks that were not asked for")
 		}

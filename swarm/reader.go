@@ -18,6 +18,7 @@ type Reader struct {
 	// Set at start, read-only after.
 	t        *Torrent
 	id       engine.ReaderID
+	file     int   // index in Info.Files
 	off, end int64 // of the file in the torrent
 
 	closed atomic.Bool
@@ -34,7 +35,7 @@ func (t *Torrent) Open(file int) (*Reader, error) {
 		return nil, errors.New("no such file")
 	}
 	f := t.info.Files[file]
-	return &Reader{t: t, id: t.newReaderID(), off: f.Offset, end: f.Offset + f.Length}, nil
+	return &Reader{t: t, id: t.newReaderID(), file: file, off: f.Offset, end: f.Offset + f.Length}, nil
 }
 
 // ReadAt reads len(p) bytes of the file from off on, as io.ReaderAt does. It
@@ -58,7 +59,7 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	r.advance(off, int64(len(p)))
 	at := r.off + off
 	done := 0
-	w := waiting{r: r}
+	w := waiting{r: r, off: off}
 	defer w.end()
 	last := int((at+int64(len(p))-1)/r.t.layout.PieceLength) + 1
 	for done < len(p) {
@@ -130,13 +131,15 @@ func (r *run) looks(now time.Time, rd *Reader) {
 // waiting is one blocked ReadAt, over as many pieces as it waits for.
 type waiting struct {
 	r   *Reader
-	run *run // where it is registered
+	off int64 // of the read in the file
+	run *run  // where it is registered
 	id  engine.ReaderID
 }
 
 // wait returns when the piece may be there.
 func (w *waiting) wait(ctx context.Context, piece, end int) error {
 	t := w.r.t
+	since := time.Now()
 	for {
 		run, err := t.current(ctx)
 		if err != nil {
@@ -145,7 +148,7 @@ func (w *waiting) wait(ctx context.Context, piece, end int) error {
 		if w.run != run {
 			w.run, w.id = run, t.newReaderID()
 		}
-		wt := &waiter{id: w.id, piece: piece, end: end, done: make(chan error, 1)}
+		wt := &waiter{id: w.id, file: w.r.file, off: w.off, piece: piece, end: end, since: since, done: make(chan error, 1)}
 		wt.progress.Store(t.session.clock(time.Now()))
 		if err := run.post(ctx, wants{wt}); err != nil {
 			if ctx.Err() != nil {

@@ -29,6 +29,7 @@ type run struct {
 	addrs      candidates
 	waiting    map[int][]*waiter // by the piece they wait for
 	dead       map[int]time.Time // pieces whose readers gave up, until when
+	complaints complaints        // what was logged of them
 	actions    []engine.Action
 	dirty      []*peer
 	background background
@@ -91,7 +92,7 @@ func (r *run) loop() error {
 		r.connect(now)
 		r.perform()
 		r.t.publish(r)
-		timer.Reset(r.untilWake(now))
+		timer.Reset(r.untilWake(now, r.watchReads(now)))
 	}
 }
 
@@ -99,10 +100,12 @@ func (r *run) loop() error {
 // back-off has passed.
 const maxSleep = 5 * time.Second
 
-func (r *run) untilWake(now time.Time) time.Duration {
+func (r *run) untilWake(now, look time.Time) time.Duration {
 	d := maxSleep
-	if next := r.eng.NextWake(); !next.IsZero() {
-		d = min(d, next.Sub(now))
+	for _, next := range [...]time.Time{look, r.eng.NextWake()} {
+		if !next.IsZero() {
+			d = min(d, next.Sub(now))
+		}
 	}
 	return max(d, time.Millisecond)
 }
@@ -118,6 +121,9 @@ func (r *run) apply(now time.Time, ev event) {
 	case received:
 		r.eng.Message(now, ev.id, ev.m)
 	case extended:
+		if p := r.peers[ev.id]; p != nil && ev.h.Version != "" {
+			p.client = ev.h.Version
+		}
 		r.eng.Extensions(ev.id, engine.Caps{DontHave: ev.h.M[wire.ExtDontHave], MaxRequests: ev.h.Requests})
 	case dontHave:
 		r.eng.DontHave(now, ev.id, ev.piece)
@@ -148,6 +154,8 @@ func (r *run) apply(now time.Time, ev event) {
 		r.joined(now, ev.p)
 	case left:
 		r.left(now, ev)
+	case inspect:
+		r.inspect(ev)
 	case found:
 		r.addrs.add(now, ev.addrs, ev.source)
 	case dialled:

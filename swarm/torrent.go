@@ -32,7 +32,8 @@ type Torrent struct {
 	completed  atomic.Bool   // all pieces came while we ran: trackers are told
 	nudged     chan struct{} // 1 deep: the announcer is to look again
 	roomPosted atomic.Bool
-	hungry     atomic.Bool // more addresses are wanted
+	unasked    atomic.Int64 // bytes of blocks that nobody asked for
+	hungry     atomic.Bool  // more addresses are wanted
 
 	mu      sync.Mutex
 	run     *run          // nil between two lives
@@ -47,6 +48,9 @@ type Torrent struct {
 type TorrentStats struct {
 	Pieces, Held int
 	Peers        int
+	// Unasked is payload that came although nobody had asked for it, in bytes,
+	// and was thrown away.
+	Unasked int64
 	engine.Stats
 }
 
@@ -75,7 +79,9 @@ func (t *Torrent) Info() *metainfo.Info { return t.info }
 func (t *Torrent) Stats() TorrentStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.stats
+	st := t.stats
+	st.Unasked = t.unasked.Load()
+	return st
 }
 
 // Verified says that the Volume holds a piece that was found on the disk.

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -11,8 +12,11 @@ import (
 // answers once on done.
 type waiter struct {
 	id    engine.ReaderID
-	piece int // the first that is missing
-	end   int // the first after the read
+	file  int   // index in Info.Files
+	off   int64 // of the read in the file
+	piece int   // the first that is missing
+	end   int   // the first after the read
+	since time.Time
 	done  chan error
 
 	progress atomic.Int64 // when something of the piece arrived last, in ns since the session began
@@ -77,7 +81,12 @@ func (r *run) progress(now time.Time, piece int) {
 const maxDead = 4096
 
 func (r *run) stalled(now time.Time, w *waiter) {
-	r.log.Warn("read gave up waiting", "piece", w.piece, "peers", len(r.peers))
+	level := slog.LevelDebug
+	if now.Sub(r.complaints.gaveUp) >= stallEvery {
+		r.complaints.gaveUp = now
+		level = slog.LevelWarn
+	}
+	r.log.Log(r.ctx, level, "read gave up waiting", "piece", w.piece, "peers", len(r.peers))
 	if len(r.dead) >= maxDead {
 		clear(r.dead)
 	}

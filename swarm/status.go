@@ -1,0 +1,228 @@
+package swarm
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"swarmfs/swarm/engine"
+)
+
+// Status is a moment of a torrent's life in full.
+type Status struct {
+	TorrentStats
+	// Reads that wait, longest first, maxReads of them; Waiting counts all.
+	Reads   []ReadStatus
+	Waiting int
+	// Connections in the order of joining; only if asked for.
+	Connections []PeerStatus
+	// Background is what is fetched beyond what readers ask for.
+	Background Background
+	// Failure is why the torrent stands still: ErrClosed, ErrFailed or nil.
+	Failure error
+}
+
+// ReadStatus is one read that waits for a piece.
+type ReadStatus struct {
+	File   int   // index in Info.Files
+	Offset int64 // in the file, where the read begins
+	Piece  int   // the first that is missing
+	Since  time.Time
+	// Progress is when something of the piece came last; Since if nothing has.
+	Progress time.Time
+	// Availability is how many connected peers have the piece.
+	Availability int
+	// Received of Blocks blocks of the piece are in.
+	Received, Blocks int
+	Verifying        bool
+	Asked            []AskedStatus
+}
+
+// AskedStatus is one peer that was asked for blocks of a piece and has not sent
+// them.
+type AskedStatus struct {
+	Addr   netip.AddrPort
+	Blocks int
+	Since  time.Time // of the oldest request among them
+}
+
+// PeerStatus is one connection.
+type PeerStatus struct {
+	Addr   netip.AddrPort
+	Client string // as the peer calls itself, or the code in its ID; "" if neither is known
+	engine.PeerStatus
+}
+
+// maxReads is how many waiting reads a Status describes. Each costs a look at
+// all outstanding requests, in the loop.
+const maxReads = 16
+
+// Status returns how the torrent is. It asks the torrent's loop, and waits for
+// the answer as long as ctx lasts; without one it returns what Stats knows and
+// the error. Between two lives of a torrent, and after its end, it returns that
+// without an error.
+func (t *Torrent) Status(ctx context.Context, connections bool) (Status, error) {
+	t.mu.Lock()
+	r := t.run
+	t.mu.Unlock()
+	var err error
+	if r != nil {
+		reply := make(chan Status, 1)
+		if err = r.post(ctx, inspect{connections, reply}); err == nil {
+			select {
+			case st := <-reply:
+				return st, nil
+			case <-r.ended:
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
+		}
+		if ctx.Err() == nil { // that run is over
+			err = nil
+		}
+	}
+	st := Status{TorrentStats: t.Stats(), Background: t.session.opts.Background}
+	t.mu.Lock()
+	st.Failure = t.failure
+	t.mu.Unlock()
+	return st, err
+}
+
+// inspect answers from the loop.
+func (r *run) inspect(q inspect) {
+	r.t.publish(r)
+	st := Status{TorrentStats: r.t.Stats(), Background: r.t.session.opts.Background}
+	st.Reads, st.Waiting = r.waitingReads(maxReads)
+	if q.connections {
+		for _, e := range r.eng.Peers() {
+			if p := r.peers[e.Peer]; p != nil {
+				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), PeerStatus: e})
+			}
+		}
+	}
+	q.reply <- st
+}
+
+// waitingReads returns the n reads that wait longest, and how many there are.
+func (r *run) waitingReads(n int) ([]ReadStatus, int) {
+	var all []*waiter
+	for _, list := range r.waiting {
+		all = append(all, list...)
+	}
+	slices.SortFunc(all, func(a, b *waiter) int {
+		if c := a.since.Compare(b.since); c != 0 {
+			return c
+		}
+		return int(a.id) - int(b.id)
+	})
+	var reads []ReadStatus
+	for _, w := range all[:min(n, len(all))] {
+		reads = append(reads, r.readStatus(w))
+	}
+	return reads, len(all)
+}
+
+func (r *run) readStatus(w *waiter) ReadStatus {
+	why := r.eng.Why(w.piece)
+	st := ReadStatus{
+		File: w.file, Offset: w.off, Piece: w.piece,
+		Since: w.since, Progress: r.t.session.started.Add(time.Duration(w.progress.Load())),
+		Availability: why.Availability, Received: why.Received, Blocks: why.Blocks, Verifying: why.Verifying,
+	}
+	for _, a := range why.Asked {
+		if p := r.peers[a.Peer]; p != nil {
+			st.Asked = append(st.Asked, AskedStatus{Addr: p.addr, Blocks: a.Blocks, Since: a.Since})
+		}
+	}
+	return st
+}
+
+// clientName is what the peer said of itself in the extended handshake, else the
+// code that most clients put at the start of their ID (BEP 20), as in TR4060.
+func (p *peer) clientName() string {
+	if p.client != "" {
+		return p.client
+	}
+	code := p.hs.PeerID[1:7]
+	if p.hs.PeerID[0] != '-' || p.hs.PeerID[7] != '-' || slices.ContainsFunc(code, func(c byte) bool { return c <= ' ' || c > '~' }) {
+		return ""
+	}
+	return string(code)
+}
+
+// A read that has waited so long without progress is worth a line in the log,
+// one line a torrent so often, found by looking so often.
+const (
+	stallAfter = 5 * time.Second
+	stallEvery = 30 * time.Second
+	stallLook  = time.Second
+)
+
+// complaints is when reads that wait were looked at last, and logged.
+type complaints struct{ look, waits, gaveUp time.Time }
+
+// watchReads logs the read that waits longest without progress. It returns when
+// it wants to look again; the zero time when nobody waits.
+func (r *run) watchReads(now time.Time) time.Time {
+	if len(r.waiting) == 0 {
+		return time.Time{}
+	}
+	c := &r.complaints
+	if now.Before(c.look) {
+		return c.look
+	}
+	c.look = now.Add(stallLook)
+	if now.Sub(c.waits) < stallEvery {
+		return c.look
+	}
+	var worst *waiter
+	stalled := 0
+	for _, list := range r.waiting {
+		for _, w := range list {
+			if r.quiet(now, w) < stallAfter {
+				continue
+			}
+			stalled++
+			if worst == nil || w.since.Before(worst.since) || w.since.Equal(worst.since) && w.id < worst.id {
+				worst = w
+			}
+		}
+	}
+	if worst != nil {
+		c.waits = now
+		st := r.readStatus(worst)
+		r.log.Warn("read waits", "file", strings.Join(r.filePath(st.File), "/"), "offset", st.Offset, "piece", st.Piece,
+			"for", now.Sub(st.Since).Round(time.Millisecond), "copies", st.Availability, "peers", len(r.peers),
+			"asked", askedText(now, st.Asked), "waiting", stalled)
+	}
+	return c.look
+}
+
+// quiet is how long nothing has come for a waiter.
+func (r *run) quiet(now time.Time, w *waiter) time.Duration {
+	return time.Duration(r.t.session.clock(now) - w.progress.Load())
+}
+
+// filePath is where a file of the torrent is.
+func (r *run) filePath(file int) []string {
+	info := r.t.info
+	return append([]string{info.Name}, info.Files[file].Path...)
+}
+
+// askedText names at most three of those who were asked.
+func askedText(now time.Time, asked []AskedStatus) string {
+	if len(asked) == 0 {
+		return "nobody"
+	}
+	var parts []string
+	for i, a := range asked {
+		if i == 3 {
+			parts = append(parts, "…")
+			break
+		}
+		parts = append(parts, a.Addr.String()+" "+now.Sub(a.Since).Round(100*time.Millisecond).String()+" ago")
+	}
+	return strings.Join(parts, ", ")
+}
