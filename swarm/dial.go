@@ -59,7 +59,12 @@ func (r *run) hunger(now time.Time) {
 
 func (r *run) dialled(now time.Time, ev dialled) {
 	if ev.p == nil {
-		r.log.Debug("dial", "peer", ev.addr, "err", ev.err)
+		var pe *PanicError
+		if errors.As(ev.err, &pe) {
+			r.log.Error("panic in a peer", "peer", ev.addr, "panic", pe.Value, "stack", string(pe.Stack))
+		} else {
+			r.log.Debug("dial", "peer", ev.addr, "err", ev.err)
+		}
 		r.addrs.failed(now, ev.addr, errors.Is(ev.err, errSelf))
 		return
 	}
@@ -73,8 +78,12 @@ func (r *run) dial(addr netip.AddrPort) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	hs, err := r.t.session.shake(r.ctx, conn, func() error {
-		_, err := conn.Write(r.t.session.handshake(r.t.info.Hash))
+	var hs wire.Handshake
+	err = guard(func() error { // the address and its place among the dials are given back even then
+		hs, err = r.t.session.shake(r.ctx, conn, func() error {
+			_, err := conn.Write(r.t.session.handshake(r.t.info.Hash))
+			return err
+		})
 		return err
 	})
 	if err == nil && hs.InfoHash != [20]byte(r.t.info.Hash) {
