@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -97,10 +96,7 @@ func (s *Store) makeRoom(need int64) error {
 				continue
 			}
 		}
-		s.mu.Lock()
-		live := s.live
-		s.mu.Unlock()
-		if live == 0 {
+		if !s.evictable() {
 			return errDiskFull
 		}
 		if err := s.evict(budget / evictShare); err != nil {
@@ -131,16 +127,23 @@ func (s *Store) measure(need int64) error {
 	return nil
 }
 
-// evict drops the pieces that were written first, at least so many bytes, and
-// collects what that leaves.
+// evict drops the pieces that were written first and are not pinned, at least so
+// many bytes if there are, and collects what that leaves.
 func (s *Store) evict(bytes int64) error {
 	s.mu.Lock()
 	var victims []spot
-	n := 0
-	for ; n < len(s.written) && bytes > 0; n++ {
-		at := s.written[n]
-		victims = append(victims, at)
+	kept := s.written[:0]
+	for i, at := range s.written {
+		if bytes <= 0 {
+			kept = append(kept, s.written[i:]...)
+			break
+		}
 		d, ok := at.v.disk[at.piece]
+		if ok && at.v.isPinned(at.piece) {
+			kept = append(kept, at)
+			continue
+		}
+		victims = append(victims, at)
 		if !ok {
 			continue // lost, or never complete: drop what there is
 		}
@@ -151,7 +154,8 @@ func (s *Store) evict(bytes int64) error {
 			s.evicted(at.v, at.piece)
 		}
 	}
-	s.written = slices.Delete(s.written, 0, n)
+	clear(s.written[len(kept):])
+	s.written = kept
 	prefixes := dropPrefixes(victims)
 	s.mu.Unlock()
 	if len(prefixes) == 0 {

@@ -38,6 +38,9 @@ type Record struct {
 	Added      time.Time `json:"added"`
 	Uploaded   int64     `json:"uploaded"`   // bytes, of all runs
 	Downloaded int64     `json:"downloaded"` // bytes, of all runs
+	// Pinned are files of the torrent, by their place in it, that are to be
+	// completed and kept.
+	Pinned []Span `json:"pinned,omitempty"`
 }
 
 // OpenState opens the torrents of a data folder, below dir/torrents.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestStateKeepsTorrentsAndRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rec := Record{Name: "näme\n", Added: time.Unix(1e9, 0).UTC(), Uploaded: 1 << 40, Downloaded: 7}
+	rec := Record{Name: "näme\n", Added: time.Unix(1e9, 0).UTC(), Uploaded: 1 << 40, Downloaded: 7, Pinned: []Span{{0, 3}, {9, 10}}}
 	if err := s.PutRecord(a, rec); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func TestStateKeepsTorrentsAndRecords(t *testing.T) {
 	if got, err := s.Get(a); err != nil || !bytes.Equal(got, a[:]) {
 		t.Errorf("get: %q, %v", got, err)
 	}
-	if got, err := s.Record(a); err != nil || got != rec {
+	if got, err := s.Record(a); err != nil || !reflect.DeepEqual(got, rec) {
 		t.Errorf("record: %+v, %v", got, err)
 	}
 	if _, err := s.Record(b); !errors.Is(err, ErrUnknown) {

@@ -70,6 +70,7 @@ type Store struct {
 	// The pieces on disk in the order they were written, oldest first.
 	written []spot
 	live    int64 // bytes of all pieces on disk
+	pinned  int64 // bytes of all pins, fetched or not
 	// Owned by the writer.
 	space space
 }
@@ -84,6 +85,7 @@ type spot struct {
 type Stats struct {
 	Memory, MemoryUsed, MemoryFirm int64 // bytes: the budget, reserved, reserved by drafts and unwritten pieces
 	Budget, DiskLive, DiskUsed     int64 // bytes: the budget, pieces, disk blocks when last looked at
+	Pinned                         int64 // bytes of pins, fetched or not
 	Drafts                         int   // open now
 	Unwritten                      int   // pieces that wait for the disk
 	Committed, Written, Evicted    int64 // pieces
@@ -227,7 +229,7 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Memory, st.MemoryUsed, st.MemoryFirm = s.opts.Memory, s.reserved, s.firm
-	st.Budget, st.DiskLive = s.opts.Budget, s.live
+	st.Budget, st.DiskLive, st.Pinned = s.opts.Budget, s.live, s.pinned
 	st.Unwritten = len(s.dirty)
 	return st
 }

@@ -21,6 +21,8 @@ type Volume struct {
 	drafts  map[uint32]*buffer // open
 	firm    int64              // bytes of drafts and dirty pieces
 	starved bool               // a draft was refused
+	pins    bitmap             // not to be evicted; nil: none
+	pinned  int64              // bytes of these, held or not
 	onEvict func(piece int)
 	onRoom  func()
 }
