@@ -1,12 +1,17 @@
 package swarm
 
-import "time"
+import (
+	"time"
+
+	"swarmfs/swarm/engine"
+)
 
 // background follows what readers have shown they will use, and has it
 // completed behind them.
 type background struct {
-	files map[int64]bool // by offset in the torrent
-	all   bool
+	files  map[int64]bool // by offset in the torrent
+	all    bool
+	pinned engine.Bitmap // what the engine was told of Torrent.pins; nil: nothing yet
 }
 
 // A reader that has consumed so much of a file in sequence means to use it.

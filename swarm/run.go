@@ -147,6 +147,7 @@ func (r *run) apply(now time.Time, ev event) {
 		r.wake(ev.piece, nil)
 	case evicted:
 		r.eng.Evicted(now, ev.piece)
+		r.refetch(now, ev.piece)
 	case room:
 		r.t.roomPosted.Store(false)
 		r.eng.Room(now)
@@ -154,6 +155,8 @@ func (r *run) apply(now time.Time, ev event) {
 		r.joined(now, ev.p)
 	case left:
 		r.left(now, ev)
+	case repinned:
+		r.repin(now)
 	case inspect:
 		r.inspect(ev)
 	case found:
@@ -169,6 +172,7 @@ func (r *run) start() {
 	cfg := engine.Config{Drafts: &r.drafts, UploadSlots: r.t.session.opts.UploadSlots}
 	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	r.eng = engine.New(cfg, r.t.layout, r.t.volume.Pieces(), rng, time.Now())
+	r.repin(time.Now())
 	r.addrs.add(time.Now(), r.t.opts.Peers, fromUser)
 	r.group.Go(r.announce, r.reportPanic("announce"))
 }

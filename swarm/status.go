@@ -226,3 +226,6 @@ func askedText(now time.Time, asked []AskedStatus) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// Pieces returns the pieces held; bit i%64 of word i/64 is piece i.
+func (t *Torrent) Pieces() []uint64 { return t.volume.Pieces() }

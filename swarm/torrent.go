@@ -35,6 +35,8 @@ type Torrent struct {
 	unasked    atomic.Int64 // bytes of blocks that nobody asked for
 	hungry     atomic.Bool  // more addresses are wanted
 
+	pinning sync.Mutex // held while pins change, around mu
+
 	mu      sync.Mutex
 	run     *run          // nil between two lives
 	next    chan struct{} // closed when run is set
@@ -42,6 +44,7 @@ type Torrent struct {
 	crashes []time.Time
 	crashed context.CancelCauseFunc
 	stats   TorrentStats
+	pins    pins
 }
 
 // TorrentStats is a moment of a torrent's life.
