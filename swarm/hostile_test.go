@@ -108,9 +108,9 @@ var badPeers = []struct {
 		script: func() script {
 			return script{request: func(c *fakeConn, m wire.Message) {
 				for i := range 100 {
-					wrong := m
-					wrong.Index = uint32((int(m.Index) + 1 + i) % c.c.pieces())
-					c.queueBlock(wrong, make([]byte, m.Length))
+					other := m
+					other.Index = uint32((int(m.Index) + 1 + i) % c.c.pieces())
+					c.serveBlock(other)
 				}
 				c.serveBlock(m)
 			}}
@@ -253,6 +253,35 @@ func TestOnePoisonerAmongHonestPeersIsFound(t *testing.T) {
 		time.Sleep(time.Hour)
 		if again := poisoner.conns.Load() - conns; again != 0 {
 			t.Errorf("the banned peer was dialled %d times", again)
+		}
+	})
+}
+
+func TestAPoisonerThatLeavesBeforeItIsFoundIsBanned(t *testing.T) {
+	c := makeContent(t, 2*mebibyte)
+	simulate(t, func(l *lab) {
+		honest := l.peer(c, rated(256<<10), script{})
+		poisoner := l.peer(c, near, script{request: func(c *fakeConn, m wire.Message) {
+			if m.Begin == 0 {
+				c.serveWrong(m) // the others of the piece are right, or left to others
+				l.peers.Go(func() {
+					time.Sleep(20 * time.Millisecond)
+					c.conn.(*simnet.Conn).CloseWrite()
+				})
+			} else {
+				c.send(wire.Message{Kind: wire.Reject, Index: m.Index, Begin: m.Begin, Length: m.Length})
+			}
+		}})
+		n := l.node(nodeOptions{})
+		tor := n.add(c, honest.addr(), poisoner.addr())
+		n.open(tor, c).copyOut(0)
+		time.Sleep(time.Minute)
+		if n.isBanned(honest.addr()) {
+			t.Error("the honest peer is banned")
+		}
+		if !n.isBanned(poisoner.addr()) {
+			t.Errorf("the poisoner is not banned; it came %d times and sent %d blocks; %+v",
+				poisoner.conns.Load(), poisoner.served.Load(), tor.Stats().Stats)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"swarmfs/cache"
@@ -24,7 +25,8 @@ type run struct {
 
 	// Owned by loop.
 	eng        *engine.Engine
-	peers      map[engine.PeerID]*peer // look-up only: never ranged over to decide
+	peers      map[engine.PeerID]*peer          // look-up only: never ranged over to decide
+	departed   map[engine.PeerID]netip.AddrPort // who has left: some are found guilty later
 	hungryAt   time.Time
 	addrs      candidates
 	waiting    map[int][]*waiter // by the piece they wait for
@@ -50,7 +52,7 @@ func newRun(ctx context.Context, t *Torrent) *run {
 	r := &run{
 		t: t, log: t.log, ctx: ctx,
 		ended: make(chan struct{}), inbox: make(chan event, inboxSize),
-		peers: map[engine.PeerID]*peer{}, waiting: map[int][]*waiter{}, dead: map[int]time.Time{},
+		peers: map[engine.PeerID]*peer{}, departed: map[engine.PeerID]netip.AddrPort{}, waiting: map[int][]*waiter{}, dead: map[int]time.Time{},
 		drafts: drafts{volume: t.volume, open: map[int]draft{}},
 	}
 	r.addrs.init(t.session.opts.MaxPeers)
@@ -227,16 +229,31 @@ func (r *run) send(a *engine.Action) {
 
 func (r *run) drop(a *engine.Action) {
 	p := r.peers[a.Peer]
-	if p == nil {
-		return
+	addr, known := r.departed[a.Peer]
+	if p != nil {
+		addr, known = p.addr, true
+		p.gone = true
+		p.cancel(&PeerError{Addr: addr.String(), Op: "drop", Err: errors.New(a.Reason)})
 	}
-	p.gone = true
-	if a.Ban {
-		r.log.Info("peer banned", "peer", p.addr, "reason", a.Reason)
-		r.addrs.ban(p.addr)
-		r.t.session.ban(p.addr)
+	if a.Ban && known {
+		r.ban(addr, a.Reason)
 	}
-	p.cancel(&PeerError{Addr: p.addr.String(), Op: "drop", Err: errors.New(a.Reason)})
+}
+
+// ban also ends what the address has begun since: a guilty peer that left may be
+// back already.
+func (r *run) ban(addr netip.AddrPort, reason string) {
+	if !r.t.session.isBanned(addr) {
+		r.log.Info("peer banned", "peer", addr, "reason", reason)
+	}
+	r.addrs.ban(addr)
+	r.t.session.ban(addr)
+	for _, q := range r.peers { // all of them, in any order
+		if banKey(q.addr) == banKey(addr) && !q.gone {
+			q.gone = true
+			q.cancel(&PeerError{Addr: q.addr.String(), Op: "drop", Err: errors.New("banned")})
+		}
+	}
 }
 
 // verify hashes a complete draft, on a goroutine of its own if there is much
@@ -298,9 +315,17 @@ func (r *run) joined(now time.Time, p *peer) {
 	}
 }
 
+// Peers that left whose addresses are remembered, at most; beyond it all are
+// forgotten.
+const maxDeparted = 4096
+
 func (r *run) left(now time.Time, ev left) {
 	p := ev.p
 	delete(r.peers, p.id)
+	if len(r.departed) >= maxDeparted {
+		clear(r.departed)
+	}
+	r.departed[p.id] = p.addr
 	var pe *PanicError
 	if errors.As(ev.err, &pe) {
 		r.log.Error("panic in a peer", "peer", p.addr, "panic", pe.Value, "stack", string(pe.Stack))

@@ -67,11 +67,7 @@ func TestSessionsTradeWhatTheyHave(t *testing.T) {
 			nodes = append(nodes, n)
 		}
 		for i, n := range nodes {
-			tor := n.add(c, seed.addr())
-			for j := range i {
-				tor.tell(found{addrs: addrsOf(nodes[j]), source: fromUser})
-			}
-			tors = append(tors, tor)
+			tors = append(tors, n.add(c, append(addrsOf(nodes[:i]...), seed.addr())...))
 		}
 		time.Sleep(time.Second)
 		start := time.Now()
@@ -257,6 +253,7 @@ func TestUploadSlotsGoRound(t *testing.T) {
 		n, _ := l.seedNode(c, nodeOptions{Options: Options{UploadSlots: 3}, link: rated(64 << 10)})
 		const leechers = 8
 		var mu sync.Mutex
+		var conns []*fakeConn
 		unchoked, most, ever := map[int]bool{}, 0, map[int]bool{}
 		for i := range leechers {
 			p := l.leecher(c, i%2 == 0)
@@ -276,8 +273,14 @@ func TestUploadSlotsGoRound(t *testing.T) {
 			}
 			conn := p.dial(n)
 			conn.send(wire.Message{Kind: wire.Interested})
+			conns = append(conns, conn)
 		}
-		time.Sleep(10 * time.Minute)
+		for range 10 {
+			time.Sleep(time.Minute)
+			for _, conn := range conns {
+				conn.send(wire.Message{Kind: wire.KeepAlive})
+			}
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		// A choke and the unchoke of another may cross on their ways.
