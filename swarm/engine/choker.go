@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -53,7 +54,7 @@ func (c *choker) round(e *Engine, at time.Duration) {
 		case wa < wb:
 			return 1
 		}
-		return 0
+		return cmp.Compare(a.sent, b.sent) // who got least of us: nobody keeps a place for having come first
 	})
 	regular := list[:min(len(list), e.cfg.UploadSlots-1)]
 	if c.rounds%optimisticEvery == 0 {

@@ -69,6 +69,7 @@ type Engine struct {
 	ban     smartBan
 	stats   Stats
 	watched time.Duration // when silent peers were last looked for
+	eased   time.Duration // when deepened queues last gave something back
 	out     []Action
 }
 

@@ -26,19 +26,22 @@ type peer struct {
 	dropped  bool // Drop is on its way
 
 	// What it has.
-	pieces  Bitmap // nil while it is a seed or has nothing
-	seed    bool
-	fickle  bool // was a seed and let pieces go
-	count   int
-	lacking int  // pieces it has and we do not
-	told    bool // a bitfield, have all or have none came
+	pieces    Bitmap // nil while it is a seed or has nothing
+	seed      bool
+	fickle    bool // was a seed and let pieces go
+	count     int
+	lacking   int  // pieces it has and we do not
+	told      bool // a bitfield, have all or have none came
+	bitfields int  // that came later
 
 	// Download.
 	choked     bool // it chokes us
 	interested bool // we are, and said so
 	requests   requests
-	near       int // where in them the next to be looked for likely is
-	depth      int // requests to keep outstanding
+	near       int  // where in them the next to be looked for likely is
+	depth      int  // requests to keep outstanding
+	extra      int  // of them, because the queue ran dry (starved)
+	full       bool // the queue was as deep as it may be when it was last filled
 	rate       rate
 	lat        latency
 	lastBlock  time.Duration // or since when it owes us something
@@ -54,9 +57,7 @@ type peer struct {
 	queue     []wire.Message
 	inFlight  int // handed to the driver, not yet reported as sent
 	sent      int64
-	sentRate  rate
 	optimist  bool
-	unchokeAt time.Duration
 	roundRecv int64 // received at the last choke round
 	roundSent int64
 }
@@ -72,6 +73,7 @@ const (
 	// it, or one for a piece that was evicted.
 	maxMisbehaviour = 2 * maxUploadQueue
 	firstDepth      = 4
+	maxBitfields    = 1000 // each makes us count all pieces
 )
 
 func (p *peer) has(piece int) bool { return p.seed || p.pieces != nil && p.pieces.Has(piece) }
@@ -240,29 +242,40 @@ func (e *Engine) blockOf(m wire.Message) (piece, b int, ok bool) {
 	return piece, b, true
 }
 
+// bitfield takes what a peer says it has in all. It comes first, but some send
+// one later in place of many haves (aria2 does): then it adds to what is known.
 func (e *Engine) bitfield(now time.Time, p *peer, m wire.Message) {
-	if p.told || p.count > 0 {
-		e.drop(p, false, "a second bitfield")
-		return
-	}
-	p.told = true
+	w := NewBitmap(e.n)
 	switch m.Kind {
 	case wire.HaveNone:
+		if p.told || p.count > 0 {
+			e.drop(p, false, "have none after it told what it has")
+		}
+		p.told = true
 		return
 	case wire.HaveAll:
-		e.becomeSeed(p)
+		w.Fill(e.n)
 	default:
-		w := NewBitmap(e.n)
 		if err := wire.ParseBitfield(m.Data, e.n, w); err != nil {
 			e.drop(p, false, "a malformed bitfield")
 			return
 		}
-		p.pieces, p.count = w, w.Count()
-		if p.count == e.n {
-			p.pieces = nil
-			e.becomeSeed(p)
-			break
+	}
+	if p.told {
+		if p.bitfields++; p.bitfields > maxBitfields || p.seed {
+			e.drop(p, false, "too many bitfields")
+			return
 		}
+	}
+	p.told = true
+	e.forgetPieces(p)
+	for i := range p.pieces {
+		w[i] |= p.pieces[i]
+	}
+	p.pieces, p.count = w, w.Count()
+	if p.count == e.n && !p.fickle {
+		e.becomeSeed(p)
+	} else {
 		e.countPieces(p, +1)
 	}
 	p.lacking = e.countLacking(p)

@@ -37,6 +37,7 @@ func (e *Engine) fillOne(at time.Duration, p *peer) {
 		}
 		e.askNext(at, p, t)
 	}
+	p.full = p.requests.len() >= p.depth
 	if p.requests.len() == 0 && e.mayAsk(p) {
 		e.help(at, p)
 	}
@@ -572,5 +573,17 @@ func (e *Engine) resize(at time.Duration, p *peer) {
 	}
 	perSec, trip := e.speed(p)
 	bytes := perSec * (trip*3/2 + queueMargin).Seconds()
-	p.depth = min(2+int(bytes/blockSize), e.maxDepth(p))
+	p.depth = min(2+int(bytes/blockSize)+p.extra, e.maxDepth(p))
 }
+
+// starved deepens the queue of a peer that has answered all of a full one: it
+// could have sent more. Some serve in bursts (Transmission every 500 ms), and
+// neither their rate nor their round trip tells how much they would take.
+func (e *Engine) starved(p *peer) {
+	if p.full && p.requests.len() == 0 {
+		p.extra = min(max(2*p.extra, p.depth), e.maxDepth(p))
+	}
+}
+
+// ease takes a part of that back now and then.
+func (p *peer) ease() { p.extra -= (p.extra + 15) / 16 }

@@ -226,6 +226,7 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 	if p.requests.len() == 0 {
 		p.rate.pause(at)
 	}
+	e.starved(p)
 	e.resize(at, p)
 	e.fill(now, p)
 }

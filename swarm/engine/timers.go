@@ -6,6 +6,9 @@ import "time"
 // waits longer than that for another to be asked.
 const watchEvery = 50 * time.Millisecond
 
+// How often queues that ran dry give back a sixteenth of what they got for it.
+const easeEvery = time.Second
+
 // A peer that is silent for mean + 4 deviations of what it usually takes is
 // snubbed, within these bounds; the first holds until it has shown what it takes.
 const (
@@ -57,6 +60,12 @@ func (e *Engine) Tick(now time.Time) {
 
 func (e *Engine) watch(now time.Time, at time.Duration) {
 	snubbed := false
+	if at-e.eased >= easeEvery {
+		e.eased = at
+		for _, p := range e.peers {
+			p.ease()
+		}
+	}
 	e.together = 0
 	for _, p := range e.peers {
 		if !p.choked && !p.snubbed && !p.dropped {
