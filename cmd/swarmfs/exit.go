@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"swarmfs/cache"
+	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/fs"
 	"swarmfs/metainfo"
 	"swarmfs/swarm"
@@ -24,6 +25,7 @@ const (
 	exitNetwork = 5 // an address that cannot be parsed, resolved or listened on
 	exitData    = 6 // the data folder is in use by another process, or unusable for what was asked
 	exitVerify  = 7 // verify found missing or bad data
+	exitNobody  = 8 // no mount answers on the control socket
 )
 
 // exitError gives an error the exit code of the process.
@@ -67,6 +69,7 @@ func exitCode(err error) int {
 		mount  *fs.MountError
 		listen *swarm.ListenError
 		locked *cache.LockedError
+		remote *api.Error
 	)
 	switch {
 	case err == nil:
@@ -81,6 +84,8 @@ func exitCode(err error) int {
 		return exitNetwork
 	case errors.As(err, &locked):
 		return exitData
+	case errors.As(err, &remote):
+		return remote.Code
 	default:
 		return exitOther
 	}

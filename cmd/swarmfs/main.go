@@ -59,7 +59,8 @@ func newRoot(std *streams) *cobra.Command {
 		Long: "swarmfs mounts torrents as a directory: files are there at once, and what is read is\n" +
 			"fetched from the swarm, verified and kept in a cache of bounded size.\n\n" +
 			"Exit codes: 0 done, 1 other error, 2 usage, 3 bad input, 4 mountpoint or FUSE,\n" +
-			"5 network address, 6 data folder, 7 verify found bad or missing data.",
+			"5 network address, 6 data folder, 7 verify found bad or missing data,\n" +
+			"8 no mount is running.",
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -85,6 +86,7 @@ func newRoot(std *streams) *cobra.Command {
 	})
 	root.AddCommand(
 		newMount(std), newSeed(std), newCreate(std), newInfo(std), newVerify(std),
+		newStatus(std), newAdd(std), newRemove(std), newPin(std), newUnpin(std), newLimit(std),
 		newVersion(std), newMan(std),
 	)
 	return root

@@ -75,7 +75,11 @@ func (f *mountFlags) run(cmd *cobra.Command, std *streams, sources []string, dir
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", dir, err)
 	}
-	m := &mounter{flags: f, std: std, sources: sources, dir: dir, log: f.logger(std.err)}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		real = dir // the mount will say what is wrong with it
+	}
+	m := &mounter{realDir: real, flags: f, std: std, sources: sources, dir: dir, log: f.logger(std.err)}
 	if f.daemon {
 		m.daemon = asDaemon(std, f.data)
 		if m.daemon == nil {

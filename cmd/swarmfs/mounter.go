@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -32,6 +33,7 @@ type mounter struct {
 	std     *streams
 	sources []string
 	dir     string // absolute
+	realDir string // without symbolic links
 	log     *slog.Logger
 	daemon  *daemon // nil in the foreground
 
@@ -40,8 +42,16 @@ type mounter struct {
 	state   *cache.State // nil: nothing is remembered
 	session *swarm.Session
 	server  *fs.Server
-	shown   []*shownTorrent
-	status  []fs.VirtualFile
+	peers   []netip.AddrPort // --peer
+	started time.Time
+
+	// changing is held while torrents, pins or limits change, one change at a time.
+	changing sync.Mutex
+
+	// mu is a leaf: requests of the kernel take it to list .swarmfs.
+	mu     sync.Mutex
+	shown  []*shownTorrent  // replaced, never changed in place
+	status []fs.VirtualFile // the same
 }
 
 // run mounts, says so, and serves until a signal or an unmount. Everything it
@@ -65,7 +75,8 @@ func (m *mounter) run(ctx context.Context) error {
 	serving := startServices(ctx, root)
 	defer serving.stop(hurry)
 
-	if err := m.show(torrents, peers); err != nil {
+	m.peers = peers
+	if err := m.show(torrents); err != nil {
 		return err
 	}
 	if err := m.server.Mount(m.dir); err != nil {
@@ -73,6 +84,7 @@ func (m *mounter) run(ctx context.Context) error {
 	}
 	root.Add(untilClosed{"mount", m.server.Done()})
 	defer m.unmount(hurry)
+	m.control(root)
 
 	if err := m.sayReady(); err != nil {
 		return err
@@ -94,6 +106,7 @@ func (m *mounter) run(ctx context.Context) error {
 // prepare opens the data folder, reads the sources, and listens.
 func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, error) {
 	f := m.flags
+	m.started = time.Now()
 	var err error
 	m.store, err = cache.Open(cache.Options{Dir: f.data, Budget: f.cacheSize, Memory: f.memory, Logger: m.log})
 	if err != nil {
@@ -127,17 +140,13 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 
 // show puts all torrents into the tree, before there is a mount: nobody ever
 // sees a part of it.
-func (m *mounter) show(torrents []loaded, peers []netip.AddrPort) error {
+func (m *mounter) show(torrents []loaded) error {
 	m.server = fs.New(fs.Options{AllowOther: m.flags.allowOther, Files: m.statusFiles, Logger: m.log})
-	for _, t := range m.named(torrents) {
-		run, err := m.session.Add(t.torrent, swarm.AddOptions{Peers: append(t.peers, peers...)})
-		if err != nil {
-			return fmt.Errorf("add %s: %w", t.label, err)
-		}
-		t.run = run
-		t.name, err = m.server.Add(treeTorrent{run, t.torrent.CreationDate}, t.record.Name)
-		if err != nil {
-			return failf(exitInput, "add %s: %w", t.label, err)
+	named := m.named(torrents)
+	m.keepPins(named)
+	for _, t := range named {
+		if err := m.showOne(t); err != nil {
+			return err
 		}
 		m.shown = append(m.shown, t)
 	}
@@ -145,14 +154,37 @@ func (m *mounter) show(torrents []loaded, peers []netip.AddrPort) error {
 	return nil
 }
 
+// showOne starts a torrent and puts it into the tree. m.mu is not held: the
+// kernel may ask for something first.
+func (m *mounter) showOne(t *shownTorrent) error {
+	run, err := m.session.Add(t.torrent, swarm.AddOptions{Peers: slices.Concat(t.peers, m.peers)})
+	if err != nil {
+		return fmt.Errorf("add %s: %w", t.label, err)
+	}
+	t.run = run
+	t.name, err = m.server.Add(treeTorrent{run, t.torrent.CreationDate}, t.record.Name)
+	if err != nil {
+		return failf(exitInput, "add %s: %w", t.label, err)
+	}
+	t.restorePins()
+	return nil
+}
+
+// torrents returns those that are shown now. The list does not change.
+func (m *mounter) torrents() []*shownTorrent {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.shown
+}
+
 // sayReady prints the ready line, and lets the starter of a daemon go.
 func (m *mounter) sayReady() error {
 	var total uint64
-	for _, t := range m.shown {
+	for _, t := range m.torrents() {
 		total += uint64(t.torrent.Info.Length)
 	}
 	line := fmt.Sprintf("ready: %s, %s at %s (pid %d)",
-		plural(len(m.shown), "torrent"), humanize.IBytes(total), printable(m.dir), os.Getpid())
+		plural(len(m.torrents()), "torrent"), humanize.IBytes(total), printable(m.dir), os.Getpid())
 	if m.daemon != nil {
 		return m.daemon.detach(line)
 	}

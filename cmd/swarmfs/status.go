@@ -1,66 +1,161 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/fs"
 )
 
-// statusFiles are the files of .swarmfs: the version, the state of everything,
-// and of each torrent.
+// makeStatusFiles makes the files of .swarmfs: the version, the state of
+// everything, and of each torrent. They are what "swarmfs status" knows.
 func (m *mounter) makeStatusFiles() {
-	m.status = append(m.status,
+	torrents := m.torrents()
+	files := append(make([]fs.VirtualFile, 0, 2+len(torrents)),
 		fs.VirtualFile{Name: "version", Content: func() []byte { return []byte(version() + "\n") }},
 		fs.VirtualFile{Name: "status", Content: m.statusText},
 	)
-	for _, t := range m.shown {
-		m.status = append(m.status, fs.VirtualFile{
+	for _, t := range torrents {
+		files = append(files, fs.VirtualFile{
 			Name:    "torrents/" + t.torrent.Info.Hash.String() + "/status",
 			Content: t.statusText,
 		})
 	}
+	m.mu.Lock()
+	m.status = files
+	m.mu.Unlock()
 }
 
-func (m *mounter) statusFiles() []fs.VirtualFile { return m.status }
+func (m *mounter) statusFiles() []fs.VirtualFile {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status
+}
+
+// fileTime is how long a status file may take to be opened.
+const fileTime = 500 * time.Millisecond
 
 // statusText is one "key: value" a line, as is that of each torrent.
 func (m *mounter) statusText() []byte {
+	ctx, cancel := context.WithTimeout(context.Background(), fileTime)
+	defer cancel()
+	st := m.report(ctx, m.torrents())
 	var b strings.Builder
-	st := m.store.Stats()
-	disk := "none: memory only"
-	if err := m.store.Degraded(); err != nil {
-		disk = "none: " + printable(err.Error())
-	} else if st.Budget > 0 {
-		disk = fmt.Sprintf("%s of %s", humanize.IBytes(uint64(max(st.DiskLive, 0))), humanize.IBytes(uint64(st.Budget)))
-	}
-	fmt.Fprintf(&b, "version: %s\n", version())
-	fmt.Fprintf(&b, "torrents: %d\n", len(m.shown))
-	for _, a := range m.session.Addrs() {
+	fmt.Fprintf(&b, "version: %s\n", st.Version)
+	fmt.Fprintf(&b, "torrents: %d\n", len(st.Torrents))
+	for _, a := range st.Listen {
 		fmt.Fprintf(&b, "listening: %s\n", a)
 	}
-	fmt.Fprintf(&b, "cache on disk: %s\n", disk)
-	fmt.Fprintf(&b, "cache in memory: %s of %s\n", humanize.IBytes(uint64(st.MemoryUsed)), humanize.IBytes(uint64(st.Memory)))
-	for _, t := range m.shown {
-		s := t.run.Stats()
-		fmt.Fprintf(&b, "torrent: %s %s %s\n", t.torrent.Info.Hash, heldText(s.Held, s.Pieces), printable(t.name))
+	fmt.Fprintf(&b, "cache on disk: %s\n", diskText(&st.Cache))
+	fmt.Fprintf(&b, "cache in memory: %s of %s\n", bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
+	fmt.Fprintf(&b, "limits: %s\n", limitsText(st.Limits))
+	for _, t := range st.Torrents {
+		fmt.Fprintf(&b, "torrent: %s %s %s\n", t.Infohash, heldText(t.PiecesHeld, t.Pieces), printable(t.Name))
 	}
 	return []byte(b.String())
 }
 
 func (t *shownTorrent) statusText() []byte {
-	s := t.run.Stats()
+	ctx, cancel := context.WithTimeout(context.Background(), fileTime)
+	defer cancel()
+	r := t.report(ctx, false)
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\n", printable(t.name))
-	fmt.Fprintf(&b, "infohash: %s\n", t.torrent.Info.Hash)
-	fmt.Fprintf(&b, "size: %d\n", t.torrent.Info.Length)
-	fmt.Fprintf(&b, "pieces: %d of %d\n", s.Held, s.Pieces)
-	fmt.Fprintf(&b, "peers: %d\n", s.Peers)
-	fmt.Fprintf(&b, "downloaded: %d\n", s.Downloaded)
-	fmt.Fprintf(&b, "uploaded: %d\n", s.Uploaded)
-	fmt.Fprintf(&b, "duplicate: %d\n", s.Duplicate)
-	fmt.Fprintf(&b, "failed: %d\n", s.Failed)
+	fmt.Fprintf(&b, "name: %s\n", printable(r.Name))
+	fmt.Fprintf(&b, "infohash: %s\n", r.Infohash)
+	fmt.Fprintf(&b, "size: %d\n", r.Length)
+	fmt.Fprintf(&b, "pieces: %d of %d\n", r.PiecesHeld, r.Pieces)
+	fmt.Fprintf(&b, "peers: %d\n", r.Peers)
+	fmt.Fprintf(&b, "fetched: %d\n", r.BytesFetched)
+	fmt.Fprintf(&b, "wasted: %d\n", r.BytesWasted)
+	fmt.Fprintf(&b, "duplicated: %d\n", r.BytesDuplicated)
+	fmt.Fprintf(&b, "uploaded: %d\n", r.BytesUploaded)
+	fmt.Fprintf(&b, "pinned pieces: %d\n", pinnedPieces(&r))
+	fmt.Fprintf(&b, "waiting reads: %d\n", r.Waiting)
+	for i := range r.Reads {
+		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i]))
+	}
 	return []byte(b.String())
+}
+
+// diskText says how full the cache on disk is, or why there is none.
+func diskText(c *api.Cache) string {
+	switch {
+	case c.Degraded != nil:
+		return "none: " + printable(*c.Degraded)
+	case c.Budget == 0:
+		return "none: memory only"
+	case c.Pinned > 0:
+		return fmt.Sprintf("%s of %s (%s pinned)", bytesText(c.Used), bytesText(c.Budget), bytesText(c.Pinned))
+	default:
+		return fmt.Sprintf("%s of %s", bytesText(c.Used), bytesText(c.Budget))
+	}
+}
+
+func limitsText(l api.Limits) string {
+	if l == (api.Limits{}) {
+		return "none"
+	}
+	one := func(perSec int64) string {
+		if perSec == 0 {
+			return "no limit"
+		}
+		return formatSize(perSec) + "/s"
+	}
+	return fmt.Sprintf("upload %s, download %s", one(l.Upload), one(l.Download))
+}
+
+func bytesText(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+
+func pinnedPieces(t *api.Torrent) int {
+	n := 0
+	for _, s := range t.Pinned {
+		n += s.End - s.First
+	}
+	return n
+}
+
+// readText says what a read waits for, in one line.
+func readText(r *api.Read) string {
+	s := fmt.Sprintf("%s at %d: piece %d, %s", printable(r.File), r.Offset, r.Piece, secondsText(r.Waited))
+	switch {
+	case r.Verifying:
+		return s + ", being verified"
+	case r.Availability == 0:
+		return s + ", no peer has it"
+	}
+	s += fmt.Sprintf(", %s has it", plural(r.Availability, "peer"))
+	if r.Availability > 1 {
+		s = strings.TrimSuffix(s, "has it") + "have it"
+	}
+	if r.Received > 0 {
+		s += fmt.Sprintf(", %d of %s in", r.Received, plural(r.Blocks, "block"))
+	}
+	if len(r.Asked) == 0 {
+		return s + ", nobody asked"
+	}
+	s += ", asked "
+	for i, a := range r.Asked {
+		switch {
+		case i == 3:
+			return s + fmt.Sprintf(" and %d more", len(r.Asked)-i)
+		case i > 0:
+			s += ", "
+		}
+		s += fmt.Sprintf("%s %s ago", printable(a.Address), secondsText(a.Waited))
+	}
+	return s
+}
+
+// secondsText is short: 0.4s, 12s, 3m20s.
+func secondsText(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"swarmfs/cache"
@@ -15,9 +16,23 @@ import (
 // shownTorrent is a torrent in the mount.
 type shownTorrent struct {
 	loaded
-	run    *swarm.Torrent
-	name   string       // as shown
-	record cache.Record // as remembered; zero for a new one
+	run  *swarm.Torrent
+	name string // as shown
+
+	remembering sync.Mutex   // guards record
+	record      cache.Record // as remembered; zero for a new one
+}
+
+// newShown is a torrent with what is remembered of it. What cannot be read is
+// not remembered.
+func (m *mounter) newShown(t loaded) *shownTorrent {
+	s := &shownTorrent{loaded: t}
+	if m.state != nil {
+		if r, err := m.state.Record(t.torrent.Info.Hash); err == nil {
+			s.record = r
+		}
+	}
+	return s
 }
 
 // named returns the torrents in the order in which they choose their names:
@@ -26,14 +41,7 @@ type shownTorrent struct {
 func (m *mounter) named(torrents []loaded) []*shownTorrent {
 	all := make([]*shownTorrent, len(torrents))
 	for i, t := range torrents {
-		all[i] = &shownTorrent{loaded: t}
-		if m.state == nil {
-			continue
-		}
-		// What cannot be read is not remembered.
-		if r, err := m.state.Record(t.torrent.Info.Hash); err == nil {
-			all[i].record = r
-		}
+		all[i] = m.newShown(t)
 	}
 	slices.SortStableFunc(all, func(a, b *shownTorrent) int {
 		switch {
@@ -53,12 +61,9 @@ func (m *mounter) remember(ctx context.Context) {
 	if m.state == nil {
 		return
 	}
-	for _, t := range m.shown {
+	for _, t := range m.torrents() {
 		if ctx.Err() != nil {
 			return
-		}
-		if t.record.Name == t.name {
-			continue
 		}
 		if err := m.rememberOne(t); err != nil {
 			if m.store.Degraded() == nil { // else the cache has said it
@@ -70,6 +75,11 @@ func (m *mounter) remember(ctx context.Context) {
 }
 
 func (m *mounter) rememberOne(t *shownTorrent) error {
+	t.remembering.Lock()
+	defer t.remembering.Unlock()
+	if t.record.Name == t.name {
+		return nil
+	}
 	data, err := t.torrent.Marshal()
 	if err != nil {
 		return fmt.Errorf("store torrent: %w", err)

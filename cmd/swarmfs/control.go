@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/thejerf/suture/v4"
+
+	"swarmfs/cmd/swarmfs/internal/api"
+	"swarmfs/metainfo"
+	"swarmfs/swarm"
+)
+
+// control puts the control socket into the tree of services. Without one the
+// mount works as well.
+func (m *mounter) control(root *suture.Supervisor) {
+	s := api.NewServer(m.flags.data, &controller{m}, exitCode, m.log)
+	if err := s.Listen(); err != nil {
+		m.log.Debug("no control socket", "error", err)
+		return
+	}
+	root.Add(s)
+}
+
+// controller does for a mount what comes over its control socket.
+type controller struct{ *mounter }
+
+var _ api.Daemon = (*controller)(nil)
+
+// Add implements api.Daemon.
+func (c *controller) Add(ctx context.Context, r api.AddRequest) (api.AddReply, error) {
+	l := &loader{state: c.state, local: c.flags.local(), warn: func(string, error) {}}
+	var t loaded
+	var err error
+	if r.Magnet != "" {
+		t, err = l.magnet(ctx, r.Magnet)
+	} else {
+		t, err = parseTorrent(r.Torrent)
+	}
+	if err != nil {
+		return api.AddReply{}, failf(exitInput, "read %s: %w", r.Label, inputCause(err))
+	}
+	t.label = r.Label
+
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	for _, other := range c.torrents() {
+		if other.torrent.Info.Hash == t.torrent.Info.Hash {
+			return api.AddReply{}, failf(exitInput, "add %s: it is mounted already, as %s", t.label, other.name)
+		}
+	}
+	s := c.newShown(t)
+	c.keepPins([]*shownTorrent{s})
+	if err := c.showOne(s); err != nil {
+		if s.run != nil {
+			err = errors.Join(err, c.session.Remove(t.torrent.Info.Hash))
+		}
+		return api.AddReply{}, err
+	}
+	c.replaceShown(append(slices.Clip(c.torrents()), s))
+	return api.AddReply{Name: s.name}, nil
+}
+
+// Remove implements api.Daemon.
+func (c *controller) Remove(_ context.Context, of api.Target) (api.Done, error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	p, err := c.find(of)
+	if err != nil {
+		return api.Done{}, err
+	}
+	if p.node != metainfo.Root {
+		return api.Done{}, failf(exitUsage, "remove %s: it is a part of %s: give the torrent", of.Arg, p.torrent.name)
+	}
+	t := p.torrent
+	if len(t.run.PinnedFiles()) > 0 {
+		t.run.Unpin(p.files())
+		err = c.rememberPins(t)
+	}
+	c.server.Remove(t.name)
+	c.replaceShown(slices.DeleteFunc(slices.Clone(c.torrents()), func(o *shownTorrent) bool { return o == t }))
+	if err := c.session.Remove(t.torrent.Info.Hash); err != nil {
+		return api.Done{}, fmt.Errorf("stop %s: %w", t.name, err)
+	}
+	if err != nil {
+		return api.Done{}, withCode(exitData, fmt.Errorf("%s is gone, but its pins will be back: %w", t.name, err))
+	}
+	return api.Done{Name: t.name}, nil
+}
+
+// replaceShown makes a new list the torrents that are shown.
+func (m *mounter) replaceShown(list []*shownTorrent) {
+	m.mu.Lock()
+	m.shown = list
+	m.mu.Unlock()
+	m.makeStatusFiles()
+}
+
+// Limit implements api.Daemon.
+func (c *controller) Limit(_ context.Context, r api.LimitRequest) (api.Limits, error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	l := c.session.Limits()
+	for _, set := range []struct{ to, limit *int64 }{{r.Upload, &l.Upload}, {r.Download, &l.Download}} {
+		if set.to == nil {
+			continue
+		}
+		if *set.to < 0 {
+			return api.Limits{}, failf(exitUsage, "limit: %d bytes a second is less than none", *set.to)
+		}
+		*set.limit = *set.to
+	}
+	c.session.SetLimits(l)
+	return limitsOf(c.session), nil
+}
+
+func limitsOf(s *swarm.Session) api.Limits {
+	l := s.Limits()
+	return api.Limits{Upload: l.Upload, Download: l.Download}
+}
+
+// place is a torrent in the mount, or a file or folder in it.
+type place struct {
+	torrent *shownTorrent
+	node    metainfo.Node
+}
+
+// find looks for what a user named: a path in the mount if there is one, else a
+// name in the mount, else an infohash.
+func (m *mounter) find(of api.Target) (place, error) {
+	below, inside := m.below(of.Path)
+	if inside && below == "" {
+		return place{}, failf(exitUsage, "%s: it is the mountpoint: name a torrent or a file in it", of.Arg)
+	}
+	if inside {
+		if p, ok := m.walk(below); ok {
+			return p, nil
+		}
+	}
+	for _, t := range m.torrents() {
+		if t.name == of.Arg || strings.EqualFold(t.torrent.Info.Hash.String(), of.Arg) {
+			return place{t, metainfo.Root}, nil
+		}
+	}
+	switch {
+	case inside:
+		return place{}, failf(exitInput, "%s: there is no such file in %s", of.Arg, m.dir)
+	case strings.Contains(of.Arg, "/"):
+		return place{}, failf(exitInput, "%s: it is not in %s: give a path below it, the name of a torrent or an infohash", of.Arg, m.dir)
+	default:
+		return place{}, failf(exitInput, "%s: no torrent of that name or infohash is mounted at %s", of.Arg, m.dir)
+	}
+}
+
+// below returns what a path is relative to the mountpoint.
+func (m *mounter) below(path string) (string, bool) {
+	if !filepath.IsAbs(path) {
+		return "", false
+	}
+	for _, dir := range []string{m.dir, m.realDir} {
+		rel, err := filepath.Rel(dir, path)
+		switch {
+		case err != nil || !filepath.IsLocal(rel):
+		case rel == ".":
+			return "", true
+		default:
+			return rel, true
+		}
+	}
+	return "", false
+}
+
+// walk follows a path below the mountpoint.
+func (m *mounter) walk(path string) (place, bool) {
+	name, rest, _ := strings.Cut(path, string(os.PathSeparator))
+	for _, t := range m.torrents() {
+		if t.name != name {
+			continue
+		}
+		tree, node := t.torrent.Info.Tree(), metainfo.Root
+		for part := range strings.SplitSeq(rest, string(os.PathSeparator)) {
+			if part == "" {
+				continue
+			}
+			var ok bool
+			if node, ok = tree.Lookup(node, part); !ok {
+				return place{}, false
+			}
+		}
+		return place{t, node}, true
+	}
+	return place{}, false
+}

@@ -1,0 +1,169 @@
+package api
+
+import (
+	"context"
+	"time"
+)
+
+// Daemon is what the socket gives access to. Its methods are called
+// concurrently and end soon after ctx does.
+type Daemon interface {
+	// Status describes everything, or with a target one torrent in detail.
+	Status(ctx context.Context, of Target) (*Status, error)
+	Add(ctx context.Context, r AddRequest) (AddReply, error)
+	Remove(ctx context.Context, of Target) (Done, error)
+	Pin(ctx context.Context, of Target) (Done, error)
+	Unpin(ctx context.Context, of Target) (Done, error)
+	Limit(ctx context.Context, r LimitRequest) (Limits, error)
+}
+
+// Target names a torrent or a file of it. The zero Target names everything.
+type Target struct {
+	// Arg is what the user wrote: a name in the mount, an infohash, a path.
+	Arg string `json:"arg"`
+	// Path is the same as an absolute path, symbolic links followed.
+	Path string `json:"path"`
+}
+
+// AddRequest adds one torrent.
+type AddRequest struct {
+	Label   string `json:"label"`             // what messages call it
+	Torrent []byte `json:"torrent,omitempty"` // a .torrent, or
+	Magnet  string `json:"magnet,omitempty"`
+}
+
+// AddReply says under which name a torrent is shown.
+type AddReply struct {
+	Name string `json:"name"`
+}
+
+// Done says what something was done to, for a line on the terminal.
+type Done struct {
+	Name   string `json:"name"`
+	Pieces int    `json:"pieces"` // that were pinned or unpinned
+	Bytes  int64  `json:"bytes"`
+}
+
+// LimitRequest changes limits, in bytes a second, 0 for none. What is nil stays.
+type LimitRequest struct {
+	Upload   *int64 `json:"upload,omitempty"`
+	Download *int64 `json:"download,omitempty"`
+}
+
+// Limits are those in force, in bytes a second; 0 is none.
+type Limits struct {
+	Upload   int64 `json:"upload"`
+	Download int64 `json:"download"`
+}
+
+// Status is what "status --json" prints: its keys are an interface. Sizes are
+// bytes, times seconds.
+type Status struct {
+	Version  string    `json:"version"`
+	PID      int       `json:"pid"`
+	Mount    string    `json:"mount"`
+	Uptime   float64   `json:"uptime"`
+	Listen   []string  `json:"listen"`
+	Cache    Cache     `json:"cache"`
+	Limits   Limits    `json:"limits"`
+	Torrents []Torrent `json:"torrents"`
+}
+
+// Cache is how full the cache is.
+type Cache struct {
+	Budget     int64   `json:"budget"` // on disk; 0: memory only
+	Used       int64   `json:"used"`
+	Pinned     int64   `json:"pinned"` // of all pins, fetched or not
+	Memory     int64   `json:"memory"` // budget
+	MemoryUsed int64   `json:"memory_used"`
+	Degraded   *string `json:"degraded"` // why pieces are not kept on disk; null: they are
+}
+
+// Torrent is one torrent.
+type Torrent struct {
+	Name       string `json:"name"`
+	Infohash   string `json:"infohash"`
+	Length     int64  `json:"length"`
+	Pieces     int    `json:"pieces"`
+	PiecesHeld int    `json:"pieces_held"`
+	// Payload since the torrent was started: all that peers sent; of it what was
+	// thrown away because it was bad or not asked for; what came twice.
+	BytesFetched    int64  `json:"bytes_fetched"`
+	BytesWasted     int64  `json:"bytes_wasted"`
+	BytesDuplicated int64  `json:"bytes_duplicated"`
+	BytesUploaded   int64  `json:"bytes_uploaded"`
+	Peers           int    `json:"peers"`
+	Waiting         int    `json:"waiting"` // reads
+	Reads           []Read `json:"reads"`   // those that wait longest
+	Pinned          []Span `json:"pinned"`  // pieces
+	Background      string `json:"background"`
+	Failed          string `json:"failed,omitempty"` // why it stands still
+
+	// Only of a torrent that was asked for.
+	PeerList []Peer `json:"peer_list,omitzero"`
+	File     *File  `json:"file,omitempty"` // when a file of it was
+}
+
+// Span is a range of pieces, End not included.
+type Span struct {
+	First int `json:"first"`
+	End   int `json:"end"`
+}
+
+// File is one file of a torrent.
+type File struct {
+	Path       string `json:"path"` // below the mountpoint
+	Length     int64  `json:"length"`
+	Pieces     int    `json:"pieces"`
+	PiecesHeld int    `json:"pieces_held"`
+	Pinned     bool   `json:"pinned"`
+}
+
+// Read is a read that waits, and why.
+type Read struct {
+	File         string    `json:"file"` // below the mountpoint
+	Offset       int64     `json:"offset"`
+	Piece        int       `json:"piece"`
+	Since        time.Time `json:"since"`
+	Waited       float64   `json:"waited"`
+	Quiet        float64   `json:"quiet"`        // since something of the piece came
+	Availability int       `json:"availability"` // connected peers that have the piece
+	Received     int       `json:"received"`     // blocks
+	Blocks       int       `json:"blocks"`
+	Verifying    bool      `json:"verifying"`
+	Asked        []Asked   `json:"asked"`
+}
+
+// Asked is a peer that owes blocks of a piece.
+type Asked struct {
+	Address string    `json:"address"`
+	Blocks  int       `json:"blocks"`
+	Since   time.Time `json:"since"`
+	Waited  float64   `json:"waited"`
+}
+
+// Peer is one connection. Choked and Interested are the peer's view of us as it
+// told it, and ours of it: we are choked by it, we are interested in it.
+type Peer struct {
+	Address     string  `json:"address"`
+	Client      string  `json:"client"`
+	Choked      bool    `json:"choked"`      // it chokes us
+	Interested  bool    `json:"interested"`  // we are interested in it
+	Choking     bool    `json:"choking"`     // we choke it
+	Interesting bool    `json:"interesting"` // it is interested in us
+	Snubbed     bool    `json:"snubbed"`     // silent for too long
+	Rate        float64 `json:"rate"`        // bytes a second while it owes us something
+	Outstanding int     `json:"outstanding"` // blocks it owes us
+	Pieces      int     `json:"pieces"`      // it has
+	Fetched     int64   `json:"bytes_fetched"`
+	Uploaded    int64   `json:"bytes_uploaded"`
+}
+
+// Error is an error of the daemon, with the exit code that it means.
+type Error struct {
+	Message string `json:"error"`
+	Code    int    `json:"code"`
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Message }

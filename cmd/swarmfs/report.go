@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"swarmfs/cache"
+	"swarmfs/cmd/swarmfs/internal/api"
+	"swarmfs/metainfo"
+	"swarmfs/swarm"
+	"swarmfs/swarm/engine"
+)
+
+// Status implements api.Daemon. A torrent that does not answer in time is
+// described by its counters.
+func (c *controller) Status(ctx context.Context, of api.Target) (*api.Status, error) {
+	if dir, inside := c.below(of.Path); of == (api.Target{}) || inside && dir == "" {
+		return c.report(ctx, c.torrents()), nil
+	}
+	p, err := c.find(of)
+	if err != nil {
+		return nil, err
+	}
+	st := c.report(ctx, nil)
+	t := p.torrent.report(ctx, true)
+	if tree := p.torrent.torrent.Info.Tree(); !tree.IsDir(p.node) {
+		t.File = p.torrent.fileReport(p.node)
+	}
+	st.Torrents = append(st.Torrents, t)
+	return st, nil
+}
+
+// answerTime is how long all torrents together may take to say how they are.
+const answerTime = 2 * time.Second
+
+// report describes everything.
+func (m *mounter) report(ctx context.Context, torrents []*shownTorrent) *api.Status {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	stats := m.store.Stats()
+	st := &api.Status{
+		Version: version(), PID: os.Getpid(), Mount: m.dir, Uptime: seconds(time.Since(m.started)), Listen: []string{},
+		Cache: api.Cache{
+			Budget: stats.Budget, Used: max(stats.DiskLive, 0), Pinned: stats.Pinned,
+			Memory: stats.Memory, MemoryUsed: stats.MemoryUsed,
+		},
+		Limits:   limitsOf(m.session),
+		Torrents: make([]api.Torrent, 0, len(torrents)),
+	}
+	if err := m.store.Degraded(); err != nil {
+		st.Cache.Degraded = new(err.Error())
+	}
+	for _, a := range m.session.Addrs() {
+		st.Listen = append(st.Listen, a.String())
+	}
+	for _, t := range torrents {
+		st.Torrents = append(st.Torrents, t.report(ctx, false))
+	}
+	return st
+}
+
+// report describes one torrent.
+func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent {
+	now := time.Now()
+	s, err := t.run.Status(ctx, connections)
+	info := t.torrent.Info
+	r := api.Torrent{
+		Name: t.name, Infohash: info.Hash.String(), Length: info.Length,
+		Pieces: s.Pieces, PiecesHeld: s.Held, Peers: s.Peers,
+		BytesFetched: s.Downloaded + s.Duplicate + s.Unasked, BytesWasted: s.Failed + s.Unasked,
+		BytesDuplicated: s.Duplicate, BytesUploaded: s.Uploaded,
+		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),
+	}
+	switch {
+	case s.Failure != nil:
+		r.Failed = s.Failure.Error()
+	case err != nil:
+		r.Failed = "it does not answer"
+	}
+	for _, read := range s.Reads {
+		r.Reads = append(r.Reads, t.readReport(now, read))
+	}
+	if connections {
+		r.PeerList = make([]api.Peer, 0, len(s.Connections))
+		for _, p := range s.Connections {
+			r.PeerList = append(r.PeerList, peerReport(p))
+		}
+	}
+	return r
+}
+
+func (t *shownTorrent) readReport(now time.Time, s swarm.ReadStatus) api.Read {
+	r := api.Read{
+		File: t.filePath(s.File), Offset: s.Offset, Piece: s.Piece,
+		Since: s.Since.UTC(), Waited: seconds(now.Sub(s.Since)), Quiet: seconds(now.Sub(s.Progress)),
+		Availability: s.Availability, Received: s.Received, Blocks: s.Blocks, Verifying: s.Verifying, Asked: []api.Asked{},
+	}
+	for _, a := range s.Asked {
+		r.Asked = append(r.Asked, api.Asked{Address: a.Addr.String(), Blocks: a.Blocks, Since: a.Since.UTC(), Waited: seconds(now.Sub(a.Since))})
+	}
+	return r
+}
+
+func peerReport(p swarm.PeerStatus) api.Peer {
+	return api.Peer{
+		Address: p.Addr.String(), Client: p.Client,
+		Choked: p.Choked, Interested: p.Interested, Choking: p.Choking, Interesting: p.Interesting, Snubbed: p.Snubbed,
+		Rate: p.Rate, Outstanding: p.Outstanding, Pieces: p.Pieces, Fetched: p.Received, Uploaded: p.Sent,
+	}
+}
+
+// fileReport describes a file of the torrent.
+func (t *shownTorrent) fileReport(n metainfo.Node) *api.File {
+	info := t.torrent.Info
+	i := info.Tree().File(n)
+	f := &info.Files[i]
+	first, end := info.Layout().Pieces(f.Offset, f.Length)
+	r := &api.File{Path: t.nodePath(n), Length: f.Length, Pieces: end - first}
+	r.Pinned = slices.ContainsFunc(t.run.PinnedFiles(), func(s cache.Span) bool { return s.First <= i && i < s.End })
+	held := engine.Bitmap(t.run.Pieces())
+	for piece := first; piece < end; piece++ {
+		if held.Has(piece) {
+			r.PiecesHeld++
+		}
+	}
+	return r
+}
+
+func pinSpans(spans []cache.Span) []api.Span {
+	out := make([]api.Span, len(spans))
+	for i, s := range spans {
+		out[i] = api.Span{First: s.First, End: s.End}
+	}
+	return out
+}
+
+// nodePath is where an entry of the tree is below the mountpoint.
+func (t *shownTorrent) nodePath(n metainfo.Node) string {
+	if n == metainfo.Root {
+		return t.name
+	}
+	return t.name + "/" + t.torrent.Info.Tree().Path(n)
+}
+
+// filePath is where a file is below the mountpoint. Its name in the tree may
+// differ; finding that takes a search, which is not worth it here.
+func (t *shownTorrent) filePath(file int) string {
+	return strings.Join(append([]string{t.name}, t.torrent.Info.Files[file].Path...), "/")
+}
+
+// seconds cuts to milliseconds: more digits only look precise.
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
