@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"swarmfs/cache"
+	"swarmfs/cmd/swarmfs/internal/api"
+	"swarmfs/fs"
+	"swarmfs/metainfo"
+	"swarmfs/swarm"
+)
+
+// daemonAt is a controller of everything a mount has but the kernel's part, with
+// its data in a folder; the function ends it.
+func daemonAt(t *testing.T, data string, budget int64, torrents ...loaded) (*controller, func()) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	store, err := cache.Open(cache.Options{Dir: data, Budget: budget, Memory: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := cache.OpenState(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := swarm.New(swarm.Options{Store: store, Local: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mounter{
+		flags: &mountFlags{data: data}, dir: "/mnt/t", realDir: "/real/t", log: log, started: time.Now(),
+		store: store, state: state, session: session,
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var g sync.WaitGroup
+	g.Go(func() { _ = session.Serve(ctx) })
+	stop := sync.OnceFunc(func() {
+		cancel()
+		g.Wait()
+		if err := store.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	if err := m.show(torrents); err != nil {
+		t.Fatal(err)
+	}
+	return &controller{m}, stop
+}
+
+// torrentOf makes a torrent without trackers of files with these contents.
+func torrentOf(t *testing.T, name string, files map[string]string) loaded {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name)
+	for path, content := range files {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	torrent, err := metainfo.Create(t.Context(), dir, metainfo.CreateOptions{PieceLength: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded{torrent: torrent, label: name}
+}
+
+// album has the pieces 0 and 1 in a, 1 and 2 in d/b, 2 in d/c.
+func album(t *testing.T) loaded {
+	return torrentOf(t, "album", map[string]string{
+		"a": strings.Repeat("a", 20<<10), "d/b": strings.Repeat("b", 20<<10), "d/c": "c",
+	})
+}
+
+func TestFindTakesPathsNamesAndInfohashes(t *testing.T) {
+	one := torrentOf(t, "one", map[string]string{"album": "x", ".hidden": "y"})
+	c, _ := daemonAt(t, t.TempDir(), 0, album(t), one)
+	hash := one.torrent.Info.Hash.String()
+	for of, want := range map[api.Target]string{
+		{Arg: "album"}:                                               "album",
+		{Arg: "album", Path: "/home/me/album"}:                       "album",
+		{Arg: "album", Path: "/mnt/t/one/album"}:                     "one/album", // what is there wins over a name
+		{Arg: "album", Path: "/mnt/t/one/x/album"}:                   "album",
+		{Arg: "x", Path: "/mnt/t/album/d/b"}:                         "album/d/b",
+		{Arg: "x", Path: "/real/t/album/d"}:                          "album/d",
+		{Arg: "x", Path: "/mnt/t/one/.hidden"}:                       "one/.hidden",
+		{Arg: hash}:                                                  "one",
+		{Arg: strings.ToUpper(hash), Path: "/tmp/" + hash}:           "one",
+		{Arg: "none"}:                                                "",
+		{Arg: ""}:                                                    "",
+		{Arg: "x", Path: "/mnt/t"}:                                   "",
+		{Arg: "x", Path: "/mnt/t/album/d/b/more"}:                    "",
+		{Arg: "x", Path: "/mnt/tt/album"}:                            "",
+		{Arg: "x", Path: "/mnt/t/../t2/album"}:                       "",
+		{Arg: "album/a", Path: "album/a"}:                            "",
+		{Arg: "x", Path: "/mnt/t/.swarmfs/version"}:                  "",
+		{Arg: "x", Path: "/mnt/t/album/" + strings.Repeat("../", 9)}: "",
+	} {
+		p, err := c.find(of)
+		got := ""
+		if err == nil {
+			got = p.torrent.nodePath(p.node)
+		} else if code := exitCode(err); code != exitInput && code != exitUsage {
+			t.Errorf("%+v: exit code %d", of, code)
+		}
+		if got != want {
+			t.Errorf("%+v: got %q, %v, want %q", of, got, err, want)
+		}
+	}
+}
+
+func TestTorrentsComeAndGo(t *testing.T) {
+	c, _ := daemonAt(t, t.TempDir(), 0, album(t))
+	other := torrentOf(t, "album", map[string]string{"a": "other"})
+	data, err := other.torrent.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := api.AddRequest{Label: "x.torrent", Torrent: data}
+	added, err := c.Add(t.Context(), request)
+	if want := "album [" + other.torrent.Info.Hash.String()[:8] + "]"; err != nil || added.Name != want {
+		t.Fatalf("got %q, %v, want %q", added.Name, err, want)
+	}
+	if _, err := c.Add(t.Context(), request); exitCode(err) != exitInput || !strings.Contains(err.Error(), "mounted already") {
+		t.Errorf("again: got %v", err)
+	}
+	if _, err := c.state.Get(other.torrent.Info.Hash); !errors.Is(err, cache.ErrUnknown) {
+		t.Errorf("what was added is remembered: %v", err)
+	}
+	for _, bad := range []api.AddRequest{{}, {Torrent: []byte("de")}, {Magnet: "magnet:?xt=urn:btih:" + strings.Repeat("a", 40)}, {Magnet: "x"}} {
+		if _, err := c.Add(t.Context(), bad); exitCode(err) != exitInput {
+			t.Errorf("%+v: got %v, want bad input", bad, err)
+		}
+	}
+
+	st, err := c.Status(t.Context(), api.Target{})
+	if err != nil || len(st.Torrents) != 2 || st.Torrents[1].Name != added.Name {
+		t.Fatalf("got %+v, %v, want two torrents", st, err)
+	}
+	if n := len(c.statusFiles()); n != 4 {
+		t.Errorf("%d status files, want 4", n)
+	}
+
+	run := c.torrents()[0].run
+	r, err := treeTorrent{Torrent: run}.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reads sync.WaitGroup
+	reads.Go(func() {
+		if _, err := r.ReadAt(context.Background(), make([]byte, 1), 0); !errors.Is(err, fs.ErrGone) {
+			t.Errorf("a read of what is removed: got %v, want fs.ErrGone", err)
+		}
+	})
+	if _, err := c.Remove(t.Context(), api.Target{Arg: "x", Path: "/mnt/t/album/a"}); exitCode(err) != exitUsage {
+		t.Errorf("remove a file: got %v", err)
+	}
+	if done, err := c.Remove(t.Context(), api.Target{Arg: "album"}); err != nil || done.Name != "album" {
+		t.Fatalf("got %+v, %v", done, err)
+	}
+	reads.Wait()
+	if _, err := c.Remove(t.Context(), api.Target{Arg: "album"}); exitCode(err) != exitInput {
+		t.Errorf("again: got %v", err)
+	}
+	if got := c.torrents(); len(got) != 1 || got[0].name != added.Name || len(c.statusFiles()) != 3 {
+		t.Errorf("got %d torrents and %d files", len(got), len(c.statusFiles()))
+	}
+	if added, err := c.Add(t.Context(), api.AddRequest{Torrent: marshalled(t, album(t))}); err != nil || added.Name != "album" {
+		t.Errorf("the removed one comes back: got %+v, %v", added, err)
+	}
+}
+
+func marshalled(t *testing.T, l loaded) []byte {
+	t.Helper()
+	data, err := l.torrent.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestPinsSurviveARestart(t *testing.T) {
+	data, a := t.TempDir(), album(t)
+	c, stop := daemonAt(t, data, 1<<30, a)
+	done, err := c.Pin(t.Context(), api.Target{Path: "/mnt/t/album/d"})
+	if err != nil || done != (api.Done{Name: "album/d", Pieces: 2, Bytes: 20<<10 + 1}) {
+		t.Fatalf("got %+v, %v", done, err)
+	}
+	if done, err := c.Pin(t.Context(), api.Target{Arg: "album"}); err != nil || done.Pieces != 3 {
+		t.Fatalf("got %+v, %v", done, err)
+	}
+	if _, err := c.Unpin(t.Context(), api.Target{Path: "/mnt/t/album/a"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []api.Span{{First: 1, End: 3}} // piece 1 is d/b's too
+	wantPins := func(c *controller) {
+		t.Helper()
+		st, err := c.Status(t.Context(), api.Target{Path: "/mnt/t/album/d/b"})
+		if err != nil || len(st.Torrents) != 1 {
+			t.Fatalf("got %+v, %v", st, err)
+		}
+		got := st.Torrents[0]
+		if !slices.Equal(got.Pinned, want) || got.File == nil || !got.File.Pinned || got.File.Pieces != 2 || got.PeerList == nil {
+			t.Errorf("got %+v, file %+v", got, got.File)
+		}
+		if st.Cache.Pinned != a.torrent.Info.Length-16<<10 {
+			t.Errorf("%d bytes are pinned in the cache, want %d", st.Cache.Pinned, a.torrent.Info.Length-16<<10)
+		}
+	}
+	wantPins(c)
+	stop()
+	c, stop = daemonAt(t, data, 1<<30, a)
+	wantPins(c)
+	if _, err := c.Remove(t.Context(), api.Target{Arg: "album"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.store.Stats().Pinned; got != 0 {
+		t.Errorf("%d bytes stay pinned of a torrent that is gone", got)
+	}
+	stop()
+	c, _ = daemonAt(t, data, 1<<30, a)
+	if got := c.torrents()[0].run.Pinned(); len(got) != 0 {
+		t.Errorf("got %v pinned, want nothing after the torrent was removed", got)
+	}
+}
+
+func TestAPinThatCannotBeKeptIsRefused(t *testing.T) {
+	big := torrentOf(t, "big", map[string]string{"f": strings.Repeat("x", 30<<20)})
+	for budget, want := range map[int64]string{0: "the cache is in memory only", 32 << 20: "30.0 MiB do not fit: 0.0 MiB of the cache's "} {
+		c, _ := daemonAt(t, t.TempDir(), budget, big)
+		_, err := c.Pin(t.Context(), api.Target{Arg: "big"})
+		if exitCode(err) != exitData || !strings.Contains(err.Error(), want) {
+			t.Errorf("budget %d: got %v, want %q", budget, err, want)
+		}
+		if r, err := c.state.Record(big.torrent.Info.Hash); err == nil && len(r.Pinned) > 0 {
+			t.Errorf("budget %d: a refused pin is remembered: %+v", budget, r)
+		}
+	}
+}
+
+func TestLimitsAreSetOneByOne(t *testing.T) {
+	c, _ := daemonAt(t, t.TempDir(), 0)
+	for _, tc := range []struct {
+		r    api.LimitRequest
+		want api.Limits
+	}{
+		{api.LimitRequest{}, api.Limits{}},
+		{api.LimitRequest{Upload: new(int64(5))}, api.Limits{Upload: 5}},
+		{api.LimitRequest{Download: new(int64(6))}, api.Limits{Upload: 5, Download: 6}},
+		{api.LimitRequest{Upload: new(int64(0))}, api.Limits{Download: 6}},
+	} {
+		got, err := c.Limit(t.Context(), tc.r)
+		if err != nil || got != tc.want {
+			t.Errorf("got %+v, %v, want %+v", got, err, tc.want)
+		}
+		if st, err := c.Status(t.Context(), api.Target{}); err != nil || st.Limits != tc.want {
+			t.Errorf("status: got %+v, %v, want %+v", st.Limits, err, tc.want)
+		}
+	}
+	if _, err := c.Limit(t.Context(), api.LimitRequest{Upload: new(int64(-1))}); exitCode(err) != exitUsage {
+		t.Errorf("a negative limit: got %v", err)
+	}
+}
