@@ -14,6 +14,9 @@ import (
 // tableWidth is how wide a table for a terminal gets, in columns.
 const tableWidth = 80
 
+// overviewReads is how many waiting reads of each torrent the table of all shows.
+const overviewReads = 3
+
 // statusTable is what a person sees of a status. On a terminal it fits 80
 // columns; elsewhere names are not cut.
 func statusTable(st *api.Status, terminal bool) string {
@@ -49,7 +52,7 @@ func statusTable(st *api.Status, terminal bool) string {
 				p.line("%s", heading)
 				heading = ""
 			}
-			p.reads(t)
+			p.reads(t, overviewReads)
 		}
 	}
 	return p.String()
@@ -93,7 +96,7 @@ func (p *printer) torrent(t *api.Torrent) {
 	if len(t.Reads) > 0 {
 		p.line("")
 		p.line("%s, longest first:", waitingText(t.Waiting))
-		p.reads(t)
+		p.reads(t, len(t.Reads))
 	}
 	if len(t.PeerList) == 0 {
 		return
@@ -109,15 +112,16 @@ func (p *printer) torrent(t *api.Torrent) {
 	p.line("       s silent")
 }
 
-// reads says of each waiting read what it waits for, in up to two lines.
-func (p *printer) reads(t *api.Torrent) {
-	for i := range t.Reads {
+// reads says of the first n waiting reads what they wait for.
+func (p *printer) reads(t *api.Torrent, n int) {
+	n = min(n, len(t.Reads))
+	for i := range n {
 		r := &t.Reads[i]
 		p.line("  %s", printable(r.File))
 		_, why, _ := strings.Cut(readText(r), ": piece")
 		p.line("    at %s, piece%s", bytesText(r.Offset), why)
 	}
-	if more := t.Waiting - len(t.Reads); more > 0 {
+	if more := t.Waiting - n; more > 0 {
 		p.line("  and %d more", more)
 	}
 }
