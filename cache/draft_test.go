@@ -22,8 +22,10 @@ func TestFirstWriterOfABlockWins(t *testing.T) {
 	if kept, err := d.WriteBlock(0, evil); kept || err != nil {
 		t.Fatalf("late duplicate: kept %v, %v", kept, err)
 	}
-	if !d.Verify() || !d.Verify() {
-		t.Fatal("not verified")
+	for range 2 { // the second time it is known
+		if !d.Verify() {
+			t.Fatal("not verified")
+		}
 	}
 	if err := d.Commit(); err != nil {
 		t.Fatal(err)

@@ -31,13 +31,13 @@ var (
 
 // logFileSize returns how large the database's log files get, in bytes. They
 // are the unit in which space comes back and in which the disk is synced, while
-// the writer waits; and the last one is read at the start. But each costs an
-// open file.
+// the writer waits, at a cost that larger ones spread; the last one is read at
+// the start.
 func logFileSize(budget int64) int64 {
 	if budget < 512<<20 { // tiny disks
 		return min(max(budget/16, 1<<20), 16<<20)
 	}
-	return min(max(budget/128, 32<<20), 256<<20)
+	return min(max(budget/32, 32<<20), 256<<20)
 }
 
 // liveTarget returns how many bytes of pieces may be on disk. The rest is for

@@ -3,6 +3,7 @@ package cache
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -146,6 +147,9 @@ type buffer struct {
 
 	// Guarded by Store.mu, once committed.
 	dirty      bool // not on disk yet, and to be written
+	urgent     bool // a reader waits for it
+	fresh      bool // not read yet (Store.fresh)
+	until      time.Time
 	prev, next *buffer
 }
 

@@ -1,5 +1,7 @@
 package cache
 
+import "time"
+
 // The RAM layer: who may have memory, and what is dropped for it.
 
 // reserve admits a draft.
@@ -15,9 +17,13 @@ func (s *Store) reserve(b *buffer, urgent bool) error {
 	case v.drafts[piece] != nil:
 		return ErrDraftOpen
 	}
+	s.expire()
 	limit := s.opts.Memory
 	if !urgent {
 		limit = limit / 4 * draftShare
+	}
+	if s.disk == nil {
+		limit -= s.opts.Memory / 4 // what was read is nowhere else
 	}
 	// A volume that has nothing in memory gets its piece in any case: it
 	// may be larger than the budget. Dirty pieces count, or a slow disk
@@ -132,13 +138,40 @@ func (s *Store) commit(b *buffer) error {
 	b.v.ram[uint32(b.piece)] = b
 	s.stats.Committed++
 	if s.disk == nil {
-		s.settle(b)
+		if b.urgent {
+			b.fresh, b.until = true, time.Now().Add(freshFor)
+			s.fresh = append(s.fresh, b)
+		} else {
+			s.settle(b)
+		}
 		return nil
 	}
 	b.dirty = true
 	s.dirty = append(s.dirty, b)
 	s.work.Broadcast()
 	return nil
+}
+
+// Without a disk a piece that a reader waits for stays at least until it is read,
+// or for so long: otherwise the drafts of other readers could push each other's
+// pieces out before anybody has seen them, for ever.
+const freshFor = time.Second
+
+// seen settles a fresh piece that is being read. mu is held.
+func (s *Store) seen(b *buffer) {
+	if b.fresh {
+		b.fresh = false
+		s.settle(b)
+	}
+}
+
+// expire settles the fresh pieces that nobody came for. mu is held.
+func (s *Store) expire() {
+	for len(s.fresh) > 0 && (!s.fresh[0].fresh || time.Now().After(s.fresh[0].until)) {
+		s.seen(s.fresh[0])
+		s.fresh[0] = nil
+		s.fresh = s.fresh[1:]
+	}
 }
 
 // settle makes a committed piece one that can be dropped. mu is held.

@@ -6,8 +6,16 @@ import (
 )
 
 func TestDraftsAreAdmittedByBytes(t *testing.T) {
+	t.Run("disk", func(t *testing.T) { testAdmission(t, Options{Dir: t.TempDir(), Budget: 1 << 30}, 6, 8) })
+	t.Run("memory only", func(t *testing.T) { testAdmission(t, Options{}, 4, 6) })
+}
+
+// testAdmission opens drafts of 1 MiB in 8 MiB: so many that nobody waits for,
+// and so many in all.
+func testAdmission(t *testing.T, opts Options, quiet, all int) {
 	_, g := content(1, 1<<20, 16<<20)
-	s := openStore(t, Options{Memory: 8 << 20})
+	opts.Memory = 8 << 20
+	s := openStore(t, opts)
 	v := openVolume(t, s, 1, g)
 	var open []*Draft
 	draft := func(urgent bool) error {
@@ -19,13 +27,13 @@ func TestDraftsAreAdmittedByBytes(t *testing.T) {
 	}
 	for draft(false) == nil {
 	}
-	if len(open) != 6 {
-		t.Errorf("%d drafts of 1 MiB nobody waits for in 8 MiB, want three quarters", len(open))
+	if len(open) != quiet {
+		t.Errorf("%d drafts that nobody waits for, want %d", len(open), quiet)
 	}
 	for draft(true) == nil {
 	}
-	if len(open) != 8 {
-		t.Errorf("%d drafts of 1 MiB in 8 MiB, want 8", len(open))
+	if len(open) != all {
+		t.Errorf("%d drafts, want %d", len(open), all)
 	}
 	if err := draft(true); !errors.Is(err, ErrNoRoom) {
 		t.Errorf("one more: %v", err)
@@ -79,6 +87,33 @@ func TestRAMDropsThePieceReadLongestAgo(t *testing.T) {
 	}
 	if st := s.Stats(); st.MemoryUsed != 4<<20 {
 		t.Errorf("%d bytes used, want all 4 MiB", st.MemoryUsed)
+	}
+}
+
+// Without a disk, pieces that readers wait for are not pushed out by the drafts of
+// others before they were read once.
+func TestAFreshPieceStaysUntilItIsRead(t *testing.T) {
+	data, g := content(1, 1<<20, 6<<20)
+	s := openStore(t, Options{Memory: 4 << 20})
+	v := openVolume(t, s, 1, g)
+	for i := range 3 {
+		putFor(t, v, data, i, true)
+	}
+	if _, err := v.Draft(3, true); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("a draft beside three pieces that nobody has read: %v", err)
+	}
+	for i := range 3 {
+		wantPiece(t, v, data, i)
+	}
+	for i := 3; i < 6; i++ {
+		d, err := v.Draft(i, true)
+		if err != nil {
+			t.Fatalf("a draft when all was read: %v", err)
+		}
+		defer d.Discard()
+	}
+	if v.Has(0) || v.Has(1) || !v.Has(2) {
+		t.Error("not the pieces read longest ago were dropped")
 	}
 }
 

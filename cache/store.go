@@ -60,6 +60,7 @@ type Store struct {
 	firm     int64     // of these: drafts and dirty pieces, which cannot be dropped
 	clean    lru       // the others
 	dirty    []*buffer // committed, not on disk yet, in that order
+	fresh    []*buffer // committed, not on any disk, and not read yet; oldest first
 	writing  bool      // the writer is at work
 	work     *sync.Cond
 	news     news
@@ -133,13 +134,7 @@ func Open(opts Options) (*Store, error) {
 }
 
 // start runs one of the store's goroutines, which Close waits for.
-func (s *Store) start(run func()) {
-	s.tasks.Add(1)
-	go func() {
-		defer s.tasks.Done()
-		run()
-	}()
-}
+func (s *Store) start(run func()) { s.tasks.Go(run) }
 
 // openDir makes and locks the data folder. An error that is not a LockedError
 // means RAM only.

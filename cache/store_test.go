@@ -95,13 +95,18 @@ func fill(t testing.TB, d *Draft, p []byte) {
 	}
 }
 
-// put commits a piece, after waiting for room.
+// put commits a piece that nobody waits for, after waiting for room.
 func put(t testing.TB, v *Volume, data []byte, piece int) {
 	t.Helper()
-	d, err := v.Draft(piece, true)
+	putFor(t, v, data, piece, false)
+}
+
+func putFor(t testing.TB, v *Volume, data []byte, piece int, urgent bool) {
+	t.Helper()
+	d, err := v.Draft(piece, urgent)
 	for errors.Is(err, ErrNoRoom) {
 		_ = v.store.Sync() // a faulty disk fails here
-		d, err = v.Draft(piece, true)
+		d, err = v.Draft(piece, urgent)
 	}
 	if err != nil {
 		t.Fatal(err)

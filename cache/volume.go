@@ -120,7 +120,8 @@ func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
 	}
 	if b := v.ram[uint32(piece)]; b != nil {
 		b.refs.Add(1) // the table has one, so there is at least one
-		if !b.dirty {
+		s.seen(b)
+		if !b.dirty && v.ram[uint32(piece)] == b { // settling it may have dropped it
 			s.clean.remove(b)
 			s.clean.push(b)
 		}
@@ -159,7 +160,7 @@ func (v *Volume) Draft(piece int, urgent bool) (*Draft, error) {
 		return nil, fmt.Errorf("open draft of piece %d: no such piece", piece)
 	}
 	n := v.chunks(size)
-	b := &buffer{v: v, piece: piece, size: size, room: n * v.chunk, chunks: make([]atomic.Pointer[chunk], n)}
+	b := &buffer{v: v, piece: piece, size: size, room: n * v.chunk, urgent: urgent, chunks: make([]atomic.Pointer[chunk], n)}
 	b.refs.Store(1)
 	if err := v.store.reserve(b, urgent); err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ type candidate struct {
 	addr   netip.AddrPort
 	source source
 	next   time.Time // not to be dialled before
+	tried  time.Time // last
 	fails  int
 	busy   bool
 	self   bool // it is us
@@ -74,14 +75,22 @@ func minTime(a, b time.Time) time.Time {
 	return b
 }
 
-// pick returns the next address to dial, or none.
-func (c *candidates) pick(now time.Time) (netip.AddrPort, bool) {
+// While a read waits and nobody is connected, no address rests for longer.
+const eagerRetry = 10 * time.Second
+
+// pick returns the next address to dial, or none. It is eager while a read waits
+// and nobody is connected.
+func (c *candidates) pick(now time.Time, eager bool) (netip.AddrPort, bool) {
 	if c.busy >= c.max {
 		return netip.AddrPort{}, false
 	}
 	var best *candidate
 	for _, k := range c.list {
-		if k.busy || k.self || now.Before(k.next) || c.bans.has(k.addr) {
+		due := k.next
+		if eager {
+			due = minTime(due, k.tried.Add(eagerRetry))
+		}
+		if k.busy || k.self || now.Before(due) || c.bans.has(k.addr) {
 			continue
 		}
 		if best == nil || k.source < best.source || k.source == best.source && k.fails < best.fails {
@@ -92,6 +101,7 @@ func (c *candidates) pick(now time.Time) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	best.busy = true
+	best.tried = now
 	c.busy++
 	return best.addr, true
 }

@@ -26,7 +26,7 @@ func (r *run) connect(now time.Time) {
 		default:
 			return // enough are half open
 		}
-		addr, ok := r.addrs.pick(now)
+		addr, ok := r.addrs.pick(now, len(r.peers) == 0 && len(r.waiting) > 0)
 		if !ok {
 			<-r.t.session.dials
 			r.hunger(now)

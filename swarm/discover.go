@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"swarmfs/swarm/engine"
 	"swarmfs/swarm/tracker"
 )
 
@@ -23,6 +24,11 @@ type answer struct {
 func (r *run) announce() error {
 	t := r.t
 	if len(t.meta.Trackers) == 0 {
+		return nil
+	}
+	select {
+	case <-t.loud:
+	case <-r.ctx.Done():
 		return nil
 	}
 	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
@@ -114,11 +120,13 @@ func (t *Torrent) announcement(key uint32, ev tracker.Event) tracker.Request {
 	st := t.Stats()
 	return tracker.Request{
 		InfoHash: t.info.Hash, PeerID: t.session.peerID, Port: t.session.port(), Key: key, Event: ev,
-		Uploaded: st.Uploaded, Downloaded: st.Downloaded, Left: t.left(st),
+		Uploaded: st.Uploaded, Downloaded: st.Downloaded, Left: t.left(),
 	}
 }
 
-// left returns how many bytes are not held, to within one piece.
-func (t *Torrent) left(st TorrentStats) int64 {
-	return min(t.info.Length, int64(st.Pieces-st.Held)*t.info.PieceLength)
+// left returns how many bytes are not held, to within one piece. The volume knows
+// it before the loop has heard.
+func (t *Torrent) left() int64 {
+	held := engine.Bitmap(t.volume.Pieces()).Count()
+	return min(t.info.Length, int64(t.layout.NumPieces()-held)*t.info.PieceLength)
 }

@@ -124,7 +124,6 @@ type fakeConn struct {
 	changed *sync.Cond
 	control []byte
 	blocks  []wire.Message
-	busy    bool // the writer is sending a block
 	closed  bool
 }
 

@@ -240,10 +240,9 @@ func (n *node) fill(c *content) {
 // reader opens the file and reads from it, comparing every byte.
 type reader struct {
 	*Reader
-	t       *testing.T
-	c       *content
-	stall   time.Duration // the longest of a read
-	verbose bool
+	t     *testing.T
+	c     *content
+	stall time.Duration // the longest of a read
 }
 
 func (n *node) open(t *Torrent, c *content) *reader {

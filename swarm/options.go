@@ -118,6 +118,9 @@ func (systemNetwork) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, e
 type AddOptions struct {
 	// Volume holds the pieces; nil: the session's Store does.
 	Volume Volume
+	// Quiet keeps the torrent from its trackers until Announce is called: for
+	// files whose pieces are still being looked at.
+	Quiet bool
 	// Peers are addresses to connect to at once.
 	Peers []netip.AddrPort
 }
@@ -126,6 +129,7 @@ type AddOptions struct {
 // *cache.Files for files that are seeded in place.
 type Volume interface {
 	Pieces() []uint64
+	Has(piece int) bool
 	ReadAt(piece int, p []byte, off int) (int, error)
 	Draft(piece int, urgent bool) (*cache.Draft, error)
 }

@@ -70,6 +70,9 @@ func (p *peer) serve() error {
 // costs more than all that is done with it.
 func (p *peer) readLoop() error {
 	in := inbound{p: p, buf: make([]byte, minReadBuffer)}
+	// What is in a draft must be told, however this ends: the loop would ask for
+	// it for ever, and the draft refuse it. Fails only when the run is over.
+	defer func() { _ = in.flush() }()
 	var armed time.Time
 	for {
 		if now := time.Now(); now.Sub(armed) > idleTimeout/10 {
@@ -235,7 +238,7 @@ func (in *inbound) flush() error {
 	}
 	got := in.got
 	in.got = nil
-	return in.p.run.post(in.p.ctx, got)
+	return in.p.run.post(in.p.run.ctx, got)
 }
 
 // writeLoop sends what the loop has queued: control messages first, then blocks.

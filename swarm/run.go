@@ -193,8 +193,10 @@ func (r *run) perform() {
 			r.drop(a)
 		case engine.Completed:
 			r.log.Info("torrent complete")
-			r.t.completed.Store(true)
-			r.t.nudge()
+			if r.eng.Stats().Downloaded > 0 { // not merely found on the disk
+				r.t.completed.Store(true)
+				r.t.nudge()
+			}
 		}
 	}
 	for _, p := range r.dirty {
@@ -294,9 +296,14 @@ func (r *run) verified(now time.Time, ev verified) {
 		r.log.Info("piece does not verify", "piece", ev.piece)
 	}
 	r.eng.Verified(now, ev.piece, ev.ok, ev.digests)
-	if ev.ok {
-		r.wake(ev.piece, nil)
+	if !ev.ok {
+		return
 	}
+	if !r.t.volume.Has(ev.piece) {
+		// Evicted before we heard of it, and that event has gone by.
+		r.eng.Evicted(now, ev.piece)
+	}
+	r.wake(ev.piece, nil)
 }
 
 func (r *run) joined(now time.Time, p *peer) {

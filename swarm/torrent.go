@@ -30,6 +30,8 @@ type Torrent struct {
 	readers    atomic.Uint32 // the newest ReaderID
 	peers      atomic.Uint32 // the newest PeerID
 	completed  atomic.Bool   // all pieces came while we ran: trackers are told
+	announce   sync.Once
+	loud       chan struct{} // closed: trackers may be told
 	nudged     chan struct{} // 1 deep: the announcer is to look again
 	roomPosted atomic.Bool
 	unasked    atomic.Int64 // bytes of blocks that nobody asked for
@@ -61,14 +63,13 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	t := &Torrent{
 		session: s, meta: meta, info: meta.Info, layout: meta.Info.Layout(), volume: o.Volume, opts: o,
 		log:    s.log.With("torrent", meta.Info.Hash.String()[:8]),
-		closed: make(chan struct{}), next: make(chan struct{}), nudged: make(chan struct{}, 1),
+		closed: make(chan struct{}), next: make(chan struct{}), nudged: make(chan struct{}, 1), loud: make(chan struct{}),
+	}
+	if !o.Quiet {
+		t.Announce()
 	}
 	t.stats.Pieces = t.layout.NumPieces()
-	for i, w := 0, t.volume.Pieces(); i < t.stats.Pieces; i++ {
-		if engine.Bitmap(w).Has(i) {
-			t.stats.Held++
-		}
-	}
+	t.stats.Held = engine.Bitmap(t.volume.Pieces()).Count()
 	if n, ok := t.volume.(notifier); ok {
 		n.Notify(func(piece int) { t.tell(evicted{piece}) }, t.room)
 	}
@@ -86,6 +87,9 @@ func (t *Torrent) Stats() TorrentStats {
 	st.Unasked = t.unasked.Load()
 	return st
 }
+
+// Announce lets a torrent that was added with Quiet be announced.
+func (t *Torrent) Announce() { t.announce.Do(func() { close(t.loud) }) }
 
 // Verified says that the Volume holds a piece that was found on the disk.
 func (t *Torrent) Verified(piece int) { t.tell(acquired{piece}) }

@@ -65,7 +65,7 @@ func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) 
 	if err != nil {
 		return err
 	}
-	return f.serve(ctx, std, session, t, files, swarm.AddOptions{Volume: files, Peers: peers})
+	return f.serve(ctx, std, session, t, files, swarm.AddOptions{Volume: files, Quiet: true, Peers: peers})
 }
 
 // serve verifies the files, then runs the session until ctx ends.
@@ -94,6 +94,7 @@ func (f *seedFlags) serve(ctx context.Context, std *streams, session *swarm.Sess
 		}
 		return fmt.Errorf("seed %s: %w", t.Info.Name, err)
 	}
+	torrent.Announce() // now it can be said how much is there
 	fmt.Fprintf(std.out, "ready: seeding %s, %s%s (pid %d)\n",
 		printable(t.Info.Name), heldText(held, t.Info.NumPieces()), onAddrs(session.Addrs()), os.Getpid())
 	<-ctx.Done()

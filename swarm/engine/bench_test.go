@@ -21,7 +21,6 @@ type flow struct {
 	got     []Got
 	actions []Action
 	windows []Window
-	asked   int
 }
 
 type flowConfig struct {

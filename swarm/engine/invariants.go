@@ -4,8 +4,6 @@ package engine
 
 import "fmt"
 
-const checking = true
-
 // check panics when the state contradicts itself: a bug of ours, never
 // something that a peer can bring about.
 func (e *Engine) check() {

@@ -2,6 +2,4 @@
 
 package engine
 
-const checking = false
-
 func (e *Engine) check() {}

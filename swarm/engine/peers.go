@@ -254,6 +254,10 @@ func (e *Engine) bitfield(now time.Time, p *peer, m wire.Message) {
 		p.told = true
 		return
 	case wire.HaveAll:
+		if p.told || p.count > 0 {
+			e.drop(p, false, "have all after it told what it has")
+			return
+		}
 		w.Fill(e.n)
 	default:
 		if err := wire.ParseBitfield(m.Data, e.n, w); err != nil {
