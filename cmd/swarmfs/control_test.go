@@ -149,6 +149,14 @@ func TestTorrentsComeAndGo(t *testing.T) {
 	if err != nil || len(st.Torrents) != 2 || st.Torrents[1].Name != added.Name {
 		t.Fatalf("got %+v, %v, want two torrents", st, err)
 	}
+	// The mountpoint is everything to status, and nothing to the others.
+	root := api.Target{Arg: ".", Path: "/mnt/t"}
+	if st, err := c.Status(t.Context(), root); err != nil || len(st.Torrents) != 2 || st.Torrents[0].PeerList != nil {
+		t.Errorf("status of the mountpoint: got %+v, %v", st, err)
+	}
+	if _, err := c.Remove(t.Context(), root); exitCode(err) != exitUsage {
+		t.Errorf("remove the mountpoint: got %v", err)
+	}
 	if n := len(c.statusFiles()); n != 4 {
 		t.Errorf("%d status files, want 4", n)
 	}
