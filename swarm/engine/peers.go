@@ -38,8 +38,9 @@ type peer struct {
 	choked     bool // it chokes us
 	interested bool // we are, and said so
 	requests   requests
-	near       int  // where in them the next to be looked for likely is
-	depth      int  // requests to keep outstanding
+	near       int // where in them the next to be looked for likely is
+	depth      int // requests to keep outstanding
+	probe      probe
 	extra      int  // of them, because the queue ran dry (starved)
 	full       bool // the queue was as deep as it may be when it was last filled
 	rate       rate
@@ -84,7 +85,7 @@ func (e *Engine) PeerJoined(now time.Time, id PeerID, c Caps) {
 	if e.byID[id] != nil {
 		return
 	}
-	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true}
+	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true, probe: probe{gain: 1}}
 	p.depth = min(firstDepth, e.maxDepth(p))
 	e.peers = append(e.peers, p)
 	e.byID[id] = p

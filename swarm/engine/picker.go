@@ -573,7 +573,54 @@ func (e *Engine) resize(at time.Duration, p *peer) {
 	}
 	perSec, trip := e.speed(p)
 	bytes := perSec * (trip*3/2 + queueMargin).Seconds()
-	p.depth = min(2+int(bytes/blockSize)+p.extra, e.maxDepth(p))
+	// A deeper queue may help a peer, but not at the cost of the next urgent block.
+	deepest := max(bytes, perSec*(trip+maxQueueing).Seconds())
+	p.depth = min(2+int(min(bytes*p.probe.gain, deepest)/blockSize)+p.extra, e.maxDepth(p))
+}
+
+// How long the requests beyond the bare round trip may take at the most.
+const maxQueueing = 80 * time.Millisecond
+
+// probe tries whether a deeper queue makes a peer quicker: what it does between a
+// request and its answer (a disk, threads, batches) is not in the bare round
+// trip. As long as it does, the queue grows; when not, it goes back, and that is
+// found out again some seconds later. (BBR probes for bandwidth in this way.)
+type probe struct {
+	gain    float64 // by which the queue is deeper
+	growing bool
+	next    time.Duration
+	at      time.Duration // since when bytes are counted
+	bytes   int64         // received until then
+	last    float64       // bytes/s before the last step
+}
+
+const (
+	probeStep   = 1.5
+	probeWorth  = 1.15 // times the rate, or the step was in vain
+	probeMax    = 16
+	probePeriod = 100 * time.Millisecond
+	probeRest   = 5 * time.Second
+	probeBlocks = 32 // fewer in a period tell nothing
+)
+
+func (p *peer) tryDeeper(at time.Duration) {
+	b := &p.probe
+	if at < b.next || p.received-b.bytes < probeBlocks*blockSize {
+		return
+	}
+	perSec := float64(p.received-b.bytes) / (at - b.at).Seconds()
+	b.at, b.bytes, b.next = at, p.received, at+probePeriod
+	switch {
+	case !p.full: // nothing is asked of it, or its own reqq is the limit
+		b.growing = false
+	case b.growing && perSec < b.last*probeWorth:
+		b.gain = max(1, b.gain/probeStep)
+		b.growing = false
+		b.next = at + probeRest
+	default:
+		b.growing, b.last = true, perSec
+		b.gain = min(b.gain*probeStep, probeMax)
+	}
 }
 
 // starved deepens the queue of a peer that has answered all of a full one: it
