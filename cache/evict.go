@@ -37,7 +37,7 @@ func logFileSize(budget int64) int64 {
 	if budget < 512<<20 { // tiny disks
 		return min(max(budget/16, 1<<20), 16<<20)
 	}
-	return min(max(budget/32, 32<<20), 256<<20)
+	return min(max(budget/16, 32<<20), 512<<20)
 }
 
 // liveTarget returns how many bytes of pieces may be on disk. The rest is for
