@@ -434,7 +434,7 @@ func (e *Engine) helpBackground(at time.Duration, p *peer) {
 // A read is not to wait for one slow peer while a quicker one takes what is
 // wanted less: a block that is due so much later than that one would deliver it
 // is asked of both. Between peers of one kind it never is.
-const hastenAfter = 50 * time.Millisecond
+const hastenAfter = 100 * time.Millisecond
 
 // hasten asks p for a block that a read is blocked on and that another peer is
 // expected to deliver much later.
@@ -482,7 +482,7 @@ func (e *Engine) hedgePartial(at time.Duration, t *partial) {
 		}
 		holder.near = j + 1
 		q := holder.requests.at(j)
-		if at < q.due+(q.due-q.at)/2+2*holder.lat.dev+queueMargin {
+		if at < q.due+(q.due-q.at)/2+2*holder.lat.dev+hastenAfter {
 			continue
 		}
 		p := e.soonest(t.piece, holder)
