@@ -68,8 +68,6 @@ type Options struct {
 	// Local confines everything to loopback addresses: nothing is dialled or
 	// announced elsewhere.
 	Local bool
-	// NoDHT, NoPEX and NoLSD switch off ways to find peers.
-	NoDHT, NoPEX, NoLSD bool
 	// Network carries the connections with peers. Default: the operating system's.
 	Network Network
 	// Logger gets what happens; nil: nobody.

@@ -15,7 +15,6 @@ func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Ses
 	o.Listen = f.listen.addresses
 	o.UploadLimit, o.DownloadLimit = f.upload, f.download
 	o.Local = f.local()
-	o.NoDHT, o.NoPEX, o.NoLSD = f.noDHT, f.noPEX, f.noLSD
 	o.Logger = log
 
 	s, err := swarm.New(o)
