@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +74,15 @@ type diskFiles struct {
 	// absent are the pieces that need one of the missing; bit i%64 of word
 	// i/64 is piece i.
 	absent []uint64
+}
+
+// allAbsent reports whether no piece can be there.
+func (d *diskFiles) allAbsent(pieces int) bool {
+	n := 0
+	for _, w := range d.absent {
+		n += bits.OnesCount64(w)
+	}
+	return n == pieces
 }
 
 // openOnDisk makes a volume of the files at path. What of it is good only

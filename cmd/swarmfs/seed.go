@@ -53,7 +53,11 @@ func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) 
 		return err
 	}
 	defer files.Close()
-	if len(files.missing) > 0 {
+	switch {
+	case files.allAbsent(t.Info.NumPieces()):
+		return failf(exitInput, "seed %s: nothing of it is there (%s is missing or too short): give what the torrent was made from, or its folder",
+			printable(t.Info.Name), someOf(files.missing))
+	case len(files.missing) > 0:
 		std.warn("missing or too short", errors.New(someOf(files.missing)))
 	}
 	peers, err := f.resolvePeers(ctx)
