@@ -23,9 +23,12 @@ type Reader struct {
 
 	closed atomic.Bool
 
+	told int // seeks that the loop knows of; owned by it
+
 	mu     sync.Mutex // guards the cursor and the window, held for arithmetic only
 	cursor engine.Cursor
 	window engine.Window
+	seeks  int  // of the cursor, when last looked at
 	posted bool // the loop knows that the window has changed
 }
 
@@ -56,10 +59,10 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		p = p[:rest]
 	}
-	r.advance(off, int64(len(p)))
+	seeks := r.advance(off, int64(len(p)))
 	at := r.off + off
 	done := 0
-	w := waiting{r: r, off: off}
+	w := waiting{r: r, off: off, seeks: seeks}
 	defer w.end()
 	last := int((at+int64(len(p))-1)/r.t.layout.PieceLength) + 1
 	for done < len(p) {
@@ -92,7 +95,7 @@ func (r *Reader) Close() error {
 
 // advance moves the read-ahead window, and tells the loop when that changes
 // which pieces are in it.
-func (r *Reader) advance(off, n int64) {
+func (r *Reader) advance(off, n int64) (seeks int) {
 	r.mu.Lock()
 	now := time.Duration(r.t.session.clock(time.Now()))
 	ahead := r.cursor.Read(now, off, n, r.t.layout.PieceLength, r.t.session.opts.ReadAhead)
@@ -101,7 +104,9 @@ func (r *Reader) advance(off, n int64) {
 	if ahead == 0 {
 		w = engine.Window{} // a probe, or a seek: what is read is asked for by itself
 	}
-	tell := w != r.window && !r.posted
+	seeks = r.cursor.Seeks()
+	tell := (w != r.window || seeks != r.seeks) && !r.posted
+	r.seeks = seeks
 	r.window = w
 	if tell {
 		r.posted = true
@@ -112,28 +117,45 @@ func (r *Reader) advance(off, n int64) {
 		r.posted = false
 		r.mu.Unlock()
 	}
+	return seeks
 }
 
 // looks takes a reader's newest window.
 func (r *run) looks(now time.Time, rd *Reader) {
 	rd.mu.Lock()
 	rd.posted = false
-	w, sequence := rd.window, rd.cursor.Sequence()
+	w, sequence, seeks := rd.window, rd.cursor.Sequence(), rd.cursor.Seeks()
 	rd.mu.Unlock()
 	if rd.closed.Load() {
 		return
+	}
+	if seeks != rd.told {
+		rd.told = seeks
+		r.moved(now, rd, seeks)
 	}
 	r.eng.Want(now, rd.id, w)
 	r.read(now)
 	r.consumed(now, rd, sequence)
 }
 
+// moved lets what waits at the place that a reader has left give way.
+func (r *run) moved(now time.Time, rd *Reader, seeks int) {
+	for _, list := range r.waiting {
+		for _, w := range list {
+			if w.rd == rd && w.seeks < seeks {
+				r.eng.Defer(now, w.id)
+			}
+		}
+	}
+}
+
 // waiting is one blocked ReadAt, over as many pieces as it waits for.
 type waiting struct {
-	r   *Reader
-	off int64 // of the read in the file
-	run *run  // where it is registered
-	id  engine.ReaderID
+	r     *Reader
+	off   int64 // of the read in the file
+	seeks int   // of r, when the read began
+	run   *run  // where it is registered
+	id    engine.ReaderID
 }
 
 // wait returns when the piece may be there.
@@ -148,7 +170,7 @@ func (w *waiting) wait(ctx context.Context, piece, end int) error {
 		if w.run != run {
 			w.run, w.id = run, t.newReaderID()
 		}
-		wt := &waiter{id: w.id, file: w.r.file, off: w.off, piece: piece, end: end, since: since, done: make(chan error, 1)}
+		wt := &waiter{id: w.id, rd: w.r, seeks: w.seeks, file: w.r.file, off: w.off, piece: piece, end: end, since: since, done: make(chan error, 1)}
 		wt.progress.Store(t.session.clock(time.Now()))
 		if err := run.post(ctx, wants{wt}); err != nil {
 			if ctx.Err() != nil {

@@ -12,6 +12,8 @@ import (
 // answers once on done.
 type waiter struct {
 	id    engine.ReaderID
+	rd    *Reader
+	seeks int   // of the reader, when the read began
 	file  int   // index in Info.Files
 	off   int64 // of the read in the file
 	piece int   // the first that is missing

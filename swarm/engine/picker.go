@@ -173,6 +173,11 @@ func (e *Engine) pickAhead(p *peer) *partial {
 			best, distance = i, i-r.win.Pos
 		}
 	}
+	for _, r := range e.readers {
+		if best < 0 && r.later > 0 {
+			best = e.nextFree(p, r.win.Need, r.win.NeedEnd)
+		}
+	}
 	if best < 0 {
 		return nil
 	}

@@ -16,6 +16,7 @@ type Cursor struct {
 	from   int64   // of run, at since
 	perSec float64 // 0: not known
 	habit  int64   // longest sequence before a seek
+	seeks  int
 }
 
 const (
@@ -53,6 +54,7 @@ func (c *Cursor) Read(now time.Duration, off, n, piece, limit int64) (ahead int6
 		}
 	} else {
 		c.habit = max(c.run, c.habit/2)
+		c.seeks++
 		c.end, c.run = end, n
 		c.since, c.from = now, n
 	}
@@ -100,6 +102,9 @@ func (c *Cursor) pace(d time.Duration) int64 {
 	}
 	return max(minAhead, int64(c.perSec*d.Seconds()))
 }
+
+// Seeks returns how often a sequence was left for another place.
+func (c *Cursor) Seeks() int { return c.seeks }
 
 // Sequence returns how many bytes were read in sequence up to now.
 func (c *Cursor) Sequence() int64 { return c.run }

@@ -17,10 +17,11 @@ type reader struct {
 	id    ReaderID
 	win   Window
 	since time.Duration // blocked since
+	later time.Duration // waits for what is probably not wanted any more, until then; 0: in earnest
 	until time.Duration // closed, and to be forgotten then; 0: open
 }
 
-func (r *reader) isBlocked() bool { return r.win.Need < r.win.NeedEnd }
+func (r *reader) isBlocked() bool { return r.win.Need < r.win.NeedEnd && r.later == 0 }
 
 // tier is how much a piece is wanted; lower is stronger.
 type tier uint8
@@ -59,7 +60,7 @@ func (e *Engine) Want(now time.Time, id ReaderID, w Window) {
 	e.fillAll(now)
 }
 
-// clearWay takes back what nobody wants since a reader has jumped and what would
+// clearWay takes back what no reader wants since one has jumped and what would
 // delay the read that waits now. The oldest request of a peer stays: it is
 // probably under way.
 func (e *Engine) clearWay() {
@@ -67,7 +68,7 @@ func (e *Engine) clearWay() {
 		for i := p.requests.len() - 1; i > 0; i-- {
 			r := *p.requests.at(i)
 			t := e.open[r.piece]
-			if t == nil || e.tier(r.piece) != tierUnwanted {
+			if t == nil || e.tier(r.piece) < tierBackground {
 				continue
 			}
 			p.requests.remove(i)
@@ -91,6 +92,21 @@ func (e *Engine) ReaderClosed(now time.Time, id ReaderID) {
 		return
 	}
 	e.ReaderGone(now, id)
+}
+
+// After a seek, what the kernel had begun to read ahead at the old place still
+// waits, and nobody can tell it from a read. It gives way for so long.
+const deferFor = 2 * time.Second
+
+// Defer says that what a blocked read waits for is probably not wanted any more:
+// its reader has gone elsewhere. It is fetched after everything else that is to
+// be there soon, and counts as blocked again after two seconds.
+func (e *Engine) Defer(now time.Time, id ReaderID) {
+	if r := e.byReader[id]; r != nil && r.isBlocked() {
+		r.later = e.since(now) + deferFor
+		e.jumped = true
+		e.sortReaders()
+	}
 }
 
 // ReaderGone says that a reader wants nothing any more.
@@ -172,6 +188,10 @@ func (e *Engine) tier(piece int) tier {
 	for _, r := range e.readers {
 		switch {
 		case r.win.Need <= piece && piece < r.win.NeedEnd:
+			if r.later > 0 {
+				best = min(best, tierBackground)
+				continue
+			}
 			return tierBlocked
 		case r.win.Pos <= piece && piece < r.win.End:
 			best = tierAhead

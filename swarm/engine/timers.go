@@ -28,8 +28,10 @@ func (e *Engine) NextWake() time.Time {
 		}
 	}
 	for _, r := range e.readers {
-		if r.until > 0 && (next == 0 || r.until < next) {
-			next = r.until
+		for _, t := range [...]time.Duration{r.until, r.later} {
+			if t > 0 && (next == 0 || t < next) {
+				next = t
+			}
 		}
 	}
 	if e.choker.next > 0 && len(e.peers) > 0 && (next == 0 || e.choker.next < next) {
@@ -47,6 +49,14 @@ func (e *Engine) Tick(now time.Time) {
 	if at-e.watched >= watchEvery {
 		e.watched = at
 		e.watch(now, at)
+	}
+	for _, r := range e.readers {
+		if r.later > 0 && at >= r.later {
+			r.later = 0
+			e.sortReaders()
+			e.fillAll(now)
+			break // the list has changed; the others in the next tick
+		}
 	}
 	for i := len(e.readers) - 1; i >= 0; i-- {
 		if r := e.readers[i]; r.until > 0 && at >= r.until {
