@@ -2,12 +2,15 @@ package swarm
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/thejerf/suture/v4"
 	"pgregory.net/rapid"
 
 	"swarmfs/cache"
@@ -424,5 +427,28 @@ func TestGreetingsMakeRoomForNewcomersOfOtherAddresses(t *testing.T) {
 		if last := i == maxGreetingFrom; ok == last || last && loser != c {
 			t.Fatalf("connection %d of one network: %v, %v", i, loser, ok)
 		}
+	}
+}
+
+// A torrent may go before the session has begun to serve.
+func TestRemoveBeforeServeEndsTheTorrent(t *testing.T) {
+	store, err := cache.Open(cache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close(context.Background())
+	s, err := New(Options{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tor, err := s.Add(makeContent(t, mebibyte).meta, AddOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(tor.Info().Hash); err != nil {
+		t.Fatal(err)
+	}
+	if err := tor.Serve(t.Context()); !errors.Is(err, suture.ErrDoNotRestart) {
+		t.Errorf("a removed torrent is served: %v", err)
 	}
 }

@@ -145,7 +145,11 @@ func (s *Session) Remove(h metainfo.Hash) error {
 	t.mu.Lock()
 	t.fail(ErrClosed)
 	t.mu.Unlock()
-	return s.sup.RemoveAndWait(t.token, 5*time.Second)
+	err := s.sup.RemoveAndWait(t.token, 5*time.Second)
+	if errors.Is(err, suture.ErrSupervisorNotStarted) {
+		return nil // Torrent.Serve ends at once when its turn comes
+	}
+	return err
 }
 
 // Torrents returns the torrents, in no order.

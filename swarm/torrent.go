@@ -111,6 +111,9 @@ const (
 // Serve runs the torrent until ctx ends or it crashes; it is the supervisor
 // that calls it, again after a crash.
 func (t *Torrent) Serve(ctx context.Context) error {
+	if t.isClosed() { // removed before the supervisor came to it
+		return suture.ErrDoNotRestart
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := newRun(ctx, t)
@@ -181,6 +184,12 @@ func (t *Torrent) fail(err error) {
 		t.failure = err
 		close(t.closed)
 	}
+}
+
+func (t *Torrent) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failure != nil
 }
 
 // current returns the present run, or waits for the next.
