@@ -1,0 +1,158 @@
+package engine
+
+import "time"
+
+// help gives an idle peer a block that another was asked for and is expected to
+// deliver later than p would: the end-game, for one reader's piece or for the
+// whole torrent. A block is asked of two peers at most; whoever is late gets a
+// cancel.
+func (e *Engine) help(at time.Duration, p *peer) {
+	if p.choked || p.snubbed {
+		return
+	}
+	for _, r := range e.readers[:e.blocked] {
+		if e.helpRange(at, p, r.win.Need, r.win.NeedEnd) {
+			return
+		}
+	}
+	for _, r := range e.readers {
+		if e.helpRange(at, p, r.win.Pos, min(r.win.End, r.win.Pos+2)) {
+			return
+		}
+	}
+	if e.background != nil && e.rarest.len() == 0 {
+		e.helpBackground(at, p)
+	}
+}
+
+func (e *Engine) helpRange(at time.Duration, p *peer, from, end int) bool {
+	for i := from; i < end; i++ {
+		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, e.finish(p, 1)*3/2) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) helpBackground(at time.Duration, p *peer) {
+	var best *partial
+	for _, t := range e.open { // in any order: the choice has no ties
+		if t.asked > 0 && p.has(t.piece) && (best == nil || t.asked < best.asked || t.asked == best.asked && t.piece < best.piece) {
+			best = t
+		}
+	}
+	if best != nil {
+		e.helpPartial(at, p, best, e.finish(p, 1))
+	}
+}
+
+// A read is not to wait for one slow peer while a quicker one takes what is
+// wanted less: a block that is due so much later than that one would deliver it
+// is asked of both. Between peers of one kind it never is.
+const hastenAfter = 100 * time.Millisecond
+
+// hasten asks p for a block that a read is blocked on and that another peer is
+// expected to deliver much later.
+func (e *Engine) hasten(at time.Duration, p *peer) bool {
+	if e.blocked == 0 || p.choked || p.snubbed {
+		return false
+	}
+	for _, r := range e.readers[:e.blocked] {
+		if e.nextFree(p, r.win.Need, r.win.NeedEnd) >= 0 {
+			return false // there is something that nobody was asked for
+		}
+		for i := r.win.Need; i < r.win.NeedEnd; i++ {
+			t := e.open[i]
+			if t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)+hastenAfter) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hedge asks a second peer for what a read is blocked on and what is overdue: by
+// half of what it was expected to take, and more than the holder's answers
+// usually vary.
+func (e *Engine) hedge(at time.Duration) {
+	for _, r := range e.readers[:e.blocked] {
+		for i := r.win.Need; i < r.win.NeedEnd; i++ {
+			if t := e.open[i]; t != nil && t.asked > 0 && !e.ban.suspected(i) {
+				e.hedgePartial(at, t)
+			}
+		}
+	}
+}
+
+func (e *Engine) hedgePartial(at time.Duration, t *partial) {
+	for b := range t.blocks {
+		k := &t.blocks[b]
+		if k.state != blockAsked || k.by[1] != nil {
+			continue
+		}
+		holder := k.by[0]
+		j := holder.requests.findFrom(holder.near, t.piece, b)
+		if j < 0 {
+			continue
+		}
+		holder.near = j + 1
+		q := holder.requests.at(j)
+		if at < q.due+(q.due-q.at)/2+2*holder.lat.dev+hastenAfter {
+			continue
+		}
+		p := e.soonest(t.piece, holder)
+		if p == nil {
+			return
+		}
+		if e.finish(p, 1) < at-q.at { // it may well take as long again
+			k.by[1] = p
+			e.ask(at, p, t, b)
+		}
+	}
+}
+
+// helpPartial takes the block of t that is expected last, if that is later than
+// so long from now.
+func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial, mine time.Duration) bool {
+	if t.asked == 0 || e.ban.suspected(t.piece) {
+		return false
+	}
+	if t.last.at == at && t.last.asked == e.stats.Requested && mine >= t.last.due {
+		return false
+	}
+	best, latest := -1, mine
+	t.last = lastDue{at: at, asked: e.stats.Requested}
+	for b := range t.blocks {
+		k := &t.blocks[b]
+		if k.state != blockAsked || k.by[1] != nil {
+			continue
+		}
+		f := e.due(at, k.by[0], t.piece, b)
+		t.last.due = max(t.last.due, f)
+		if f > latest && k.by[0] != p {
+			best, latest = b, f
+		}
+	}
+	if best < 0 {
+		return false
+	}
+	t.blocks[best].by[1] = p
+	e.ask(at, p, t, best)
+	return true
+}
+
+// due estimates how long from now the peer takes to deliver a block that it was
+// asked for. What is overdue is trusted less the longer it is.
+func (e *Engine) due(at time.Duration, p *peer, piece, b int) time.Duration {
+	i := p.requests.findFrom(p.near, piece, b)
+	if i < 0 {
+		return 0
+	}
+	p.near = i + 1
+	waited := at - p.requests.at(i).at
+	f := e.finish(p, i+1-p.requests.len())
+	if waited > f {
+		return waited
+	}
+	return f
+}
