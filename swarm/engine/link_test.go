@@ -215,3 +215,41 @@ func TestAReaderGetsWhatTheSeedsGiveTogether(t *testing.T) {
 		})
 	}
 }
+
+// A peer that answered its first requests at once, and from then on all that is
+// outstanding twice a second, is asked for more and more: neither its rate nor
+// its round trip tells how much it would send.
+func TestAQueueThatRunsDryGrows(t *testing.T) {
+	mem := &endless{}
+	now := time.Unix(1e9, 0)
+	layout := metainfo.Layout{PieceLength: 1 << 20, Length: 1 << 30}
+	e := New(Config{Drafts: mem}, layout, nil, rand.New(rand.NewPCG(1, 1)), now)
+	e.PeerJoined(now, 1, Caps{Fast: true})
+	e.Message(now, 1, wire.Message{Kind: wire.HaveAll})
+	e.Message(now, 1, wire.Message{Kind: wire.Unchoke})
+	e.Want(now, 1, Window{End: e.n})
+	gens := map[int]uint32{}
+	pause, burst := 5*time.Millisecond, 0
+	for range 24 {
+		var got []Got
+		for _, a := range e.Drain(nil) {
+			switch {
+			case a.Kind == Verify:
+				e.Verified(now, a.Piece, true, nil)
+			case a.Msg.Kind == wire.Request:
+				piece := int(a.Msg.Index)
+				if gens[piece] == 0 {
+					gens[piece] = e.open[piece].gen
+				}
+				got = append(got, Got{Piece: piece, Block: int(a.Msg.Begin / blockSize), Gen: gens[piece], Kept: true})
+			}
+		}
+		now = now.Add(pause)
+		e.Blocks(now, 1, got)
+		e.Tick(now)
+		pause, burst = 500*time.Millisecond, len(got)
+	}
+	if burst < 200 {
+		t.Errorf("got %d requests outstanding after 12 s of answers in bursts, want hundreds", burst)
+	}
+}
