@@ -58,16 +58,16 @@ func (r *run) hunger(now time.Time) {
 }
 
 func (r *run) dialled(now time.Time, ev dialled) {
-	if ev.p == nil {
-		var pe *PanicError
-		if errors.As(ev.err, &pe) {
-			r.log.Error("panic in a peer", "peer", ev.addr, "panic", pe.Value, "stack", string(pe.Stack))
-		} else {
-			r.log.Debug("dial", "peer", ev.addr, "err", ev.err)
-		}
-		r.addrs.failed(now, ev.addr, errors.Is(ev.err, errSelf))
-		return
+	if ev.p != nil {
+		return // it tells of itself with joined
 	}
+	var pe *PanicError
+	if errors.As(ev.err, &pe) {
+		r.log.Error("panic in a peer", "peer", ev.addr, "panic", pe.Value, "stack", string(pe.Stack))
+	} else {
+		r.log.Debug("dial", "peer", ev.addr, "err", ev.err)
+	}
+	r.addrs.failed(now, ev.addr, errors.Is(ev.err, errSelf))
 }
 
 // dial connects and shakes hands.

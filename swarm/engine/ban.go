@@ -121,9 +121,7 @@ func (e *Engine) convict(id PeerID) {
 // setIdle gives back what is asked of a peer that is about to go.
 func (e *Engine) setIdle(p *peer) {
 	e.releaseAll(p)
-	if !p.choking {
-		p.choking = true
-	}
+	p.choking = true
 	p.queue = nil
 	p.wantsUs = false
 }
