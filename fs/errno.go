@@ -11,7 +11,8 @@ import (
 // What a File or a Torrent may return, wrapped or not, to choose the answer of
 // the system call. Everything else is EIO.
 var (
-	// ErrTimeout: the data did not come in time. The reader gets EIO.
+	// ErrTimeout: the data did not come in time, which whoever waited for it has
+	// told the log. The reader gets EIO.
 	ErrTimeout = errors.New("timed out waiting for data")
 	// ErrGone: the torrent was removed. The reader gets ESTALE.
 	ErrGone = errors.New("torrent was removed")
@@ -21,7 +22,7 @@ var (
 var errnos = []struct {
 	err   error
 	errno syscall.Errno
-	quiet bool // an ordinary end of a read, not worth a line in the log
+	quiet bool // no line in the log: an ordinary end of a read, or who waited has said why
 }{
 	{errInterrupted, syscall.EINTR, true},
 	{errClosed, syscall.EIO, true},
@@ -32,7 +33,7 @@ var errnos = []struct {
 	{ErrGone, syscall.ESTALE, true},
 	{iofs.ErrNotExist, syscall.ENOENT, true},
 	{iofs.ErrPermission, syscall.EACCES, true},
-	{ErrTimeout, syscall.EIO, false},
+	{ErrTimeout, syscall.EIO, true},
 	{context.DeadlineExceeded, syscall.EIO, false},
 	{context.Canceled, syscall.EINTR, true},
 	{iofs.ErrClosed, syscall.EIO, true},

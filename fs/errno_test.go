@@ -20,7 +20,7 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		{errInterrupted, unix.EINTR, true},
 		{errClosed, unix.EIO, true},
 		{errTooMany, unix.EAGAIN, false},
-		{ErrTimeout, unix.EIO, false},
+		{ErrTimeout, unix.EIO, true},
 		{ErrGone, unix.ESTALE, true},
 		{context.DeadlineExceeded, unix.EIO, false},
 		{io.ErrUnexpectedEOF, unix.EIO, false},

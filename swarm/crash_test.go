@@ -124,6 +124,7 @@ func TestACrashedLoopStartsAgainAndItsReadersGoOn(t *testing.T) {
 		if err := r.read(0, 3*pieceLen); err != nil {
 			t.Fatal(err)
 		}
+		counted := tor.Stats()
 		f.drafts.Store(2) // crashes twice, as the second life meets it, too
 		before := otherSeed.conns.Load()
 		start := time.Now()
@@ -134,6 +135,9 @@ func TestACrashedLoopStartsAgainAndItsReadersGoOn(t *testing.T) {
 		}
 		if got := n.log.count("ERROR panic"); got != 2 {
 			t.Errorf("%d panics are logged, want 2", got)
+		}
+		if got := tor.Stats(); got.Downloaded < int64(len(c.data)) || got.Requested < counted.Requested {
+			t.Errorf("the counters went back in the crash: from %+v to %+v", counted.Stats, got.Stats)
 		}
 		if otherSeed.conns.Load() != before {
 			t.Error("the crash of one torrent touched the peers of another")

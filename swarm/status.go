@@ -152,8 +152,9 @@ func (p *peer) clientName() string {
 	return string(code)
 }
 
-// A read that has waited so long without progress is worth a line in the log,
-// one line a torrent so often, found by looking so often.
+// A read that has waited so long without progress is worth a line in the log:
+// one for all that wait then, and none again for any of these. The next, for
+// others, comes so much later. Stalled reads are looked for so often.
 const (
 	stallAfter = 5 * time.Second
 	stallEvery = 30 * time.Second
@@ -178,25 +179,31 @@ func (r *run) watchReads(now time.Time) time.Time {
 		return c.look
 	}
 	var worst *waiter
-	stalled := 0
 	for _, list := range r.waiting {
 		for _, w := range list {
-			if r.quiet(now, w) < stallAfter {
+			if w.said || r.quiet(now, w) < stallAfter {
 				continue
 			}
-			stalled++
 			if worst == nil || w.since.Before(worst.since) || w.since.Equal(worst.since) && w.id < worst.id {
 				worst = w
 			}
 		}
 	}
-	if worst != nil {
-		c.waits = now
-		st := r.readStatus(worst)
-		r.log.Warn("read waits", "file", strings.Join(r.filePath(st.File), "/"), "offset", st.Offset, "piece", st.Piece,
-			"for", now.Sub(st.Since).Round(time.Millisecond), "copies", st.Availability, "peers", len(r.peers),
-			"asked", askedText(now, st.Asked), "waiting", stalled)
+	if worst == nil {
+		return c.look
 	}
+	c.waits = now
+	waiting := 0
+	for _, list := range r.waiting {
+		for _, w := range list {
+			w.said = true
+			waiting++
+		}
+	}
+	st := r.readStatus(worst)
+	r.log.Warn("read waits", "file", strings.Join(r.filePath(st.File), "/"), "offset", st.Offset, "piece", st.Piece,
+		"for", now.Sub(st.Since).Round(time.Millisecond), "copies", st.Availability, "peers", len(r.peers),
+		"asked", askedText(now, st.Asked), "waiting", waiting)
 	return c.look
 }
 

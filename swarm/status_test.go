@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -80,6 +81,9 @@ func TestManyStalledReadsAreOneLine(t *testing.T) {
 		if got := n.log.count("WARN read waits file=file offset="); got != 1 {
 			t.Errorf("after 7 s there are %d lines, want one: %q", got, n.log.entries)
 		}
+		if all := fmt.Sprintf("waiting=%d", 20*c.pieces()); n.log.count(all) != 1 {
+			t.Errorf("got %q, want a line with %s", n.log.entries, all)
+		}
 		st, err := tor.Status(l.t.Context(), false)
 		if err != nil || st.Waiting != 20*c.pieces() || len(st.Reads) != maxReads {
 			t.Errorf("got %d reads of %d, %v, want %d of %d", len(st.Reads), st.Waiting, err, maxReads, 20*c.pieces())
@@ -88,11 +92,22 @@ func TestManyStalledReadsAreOneLine(t *testing.T) {
 		if d := time.Since(start); d > 62*time.Second {
 			t.Errorf("all had ended after %v, want a minute", d)
 		}
-		if got := n.log.count("WARN read waits"); got != 2 {
-			t.Errorf("in a minute there are %d lines, want 2", got)
+		if got := n.log.count("WARN read"); got != 1 {
+			t.Errorf("when all have failed there are %d lines, want one: %q", got, n.log.entries)
 		}
-		if got := n.log.count("WARN read gave up waiting"); got != 1 {
-			t.Errorf("%d lines of reads that gave up, want one", got)
+		// Who tries again later is another stalled read.
+		if err := n.open(tor, c).read(0, 10); !errors.Is(err, ErrTimeout) {
+			t.Errorf("got %v, want a time-out", err)
+		}
+		if got := n.log.count("WARN read waits"); got != 1 {
+			t.Errorf("a dead range answers at once, and there are %d lines", got)
+		}
+		time.Sleep(2 * deadFor)
+		if err := n.open(tor, c).read(0, 10); !errors.Is(err, ErrTimeout) {
+			t.Errorf("got %v, want a time-out", err)
+		}
+		if got := n.log.count("WARN read"); got != 2 {
+			t.Errorf("after the second stall there are %d lines, want 2: %q", got, n.log.entries)
 		}
 	})
 }

@@ -46,10 +46,13 @@ type Torrent struct {
 	crashes []time.Time
 	crashed context.CancelCauseFunc
 	stats   TorrentStats
+	earlier engine.Stats // of the runs that have ended
 	pins    pins
 }
 
-// TorrentStats is a moment of a torrent's life.
+// TorrentStats is a moment of a torrent's life. Its counters begin when the
+// torrent is added and never go back: a crash of its loop costs at most what the
+// loop had counted since its last event.
 type TorrentStats struct {
 	Pieces, Held int
 	Peers        int
@@ -136,6 +139,7 @@ func (t *Torrent) begin(r *run, cancel context.CancelCauseFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.run, t.crashed = r, cancel
+	t.earlier = t.stats.Stats
 	close(t.next)
 }
 
@@ -260,5 +264,5 @@ func (t *Torrent) publish(r *run) {
 	defer t.mu.Unlock()
 	t.stats.Held = r.eng.Held()
 	t.stats.Peers = len(r.peers)
-	t.stats.Stats = r.eng.Stats()
+	t.stats.Stats = t.earlier.Plus(r.eng.Stats())
 }

@@ -21,6 +21,8 @@ type waiter struct {
 	since time.Time
 	done  chan error
 
+	said bool // the log has told of it; owned by the loop
+
 	progress atomic.Int64 // when something of the piece arrived last, in ns since the session began
 }
 
@@ -82,9 +84,11 @@ func (r *run) progress(now time.Time, piece int) {
 // Ranges that are remembered as dead, at most; beyond it all are tried again.
 const maxDead = 4096
 
+// stalled takes the read that has failed for want of progress. The log has told
+// of it already, unless the time-out is short.
 func (r *run) stalled(now time.Time, w *waiter) {
 	level := slog.LevelDebug
-	if now.Sub(r.complaints.gaveUp) >= stallEvery {
+	if !w.said && now.Sub(r.complaints.gaveUp) >= stallEvery {
 		r.complaints.gaveUp = now
 		level = slog.LevelWarn
 	}

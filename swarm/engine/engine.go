@@ -85,6 +85,19 @@ type Stats struct {
 	Bans       int64
 }
 
+// Plus returns the sum of two counts.
+func (s Stats) Plus(o Stats) Stats {
+	s.Downloaded += o.Downloaded
+	s.Duplicate += o.Duplicate
+	s.Failed += o.Failed
+	s.Uploaded += o.Uploaded
+	s.Requested += o.Requested
+	s.Cancelled += o.Cancelled
+	s.Snubs += o.Snubs
+	s.Bans += o.Bans
+	return s
+}
+
 // New returns the engine of a torrent of which the pieces in have are held.
 // The slice have is copied.
 func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now time.Time) *Engine {
