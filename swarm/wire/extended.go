@@ -76,7 +76,7 @@ func ParseExtHandshake(payload []byte) (ExtHandshake, error) {
 		UploadOnly:   d.number("upload_only", 1<<62) != 0,
 	}
 	var m dict
-	if raw, ok := d["m"]; ok && decode(raw, &m) == nil {
+	if raw, ok := d["m"]; ok && dictBounds.Decode(raw, &m) == nil {
 		h.M = extensions(m)
 	}
 	return h, nil
@@ -91,7 +91,7 @@ func extensions(m dict) map[string]uint8 {
 	out := make(map[string]uint8, len(m))
 	for name, raw := range m {
 		var id uint8
-		if len(name) <= maxExtensionLen && decode(raw, &id) == nil {
+		if len(name) <= maxExtensionLen && dictBounds.Decode(raw, &id) == nil {
 			out[name] = id
 		}
 	}

@@ -34,14 +34,14 @@ func ParseMetadata(payload []byte) (Metadata, error) {
 		return Metadata{}, err
 	}
 	var kind, piece int64
-	if decode(d["msg_type"], &kind) != nil {
+	if dictBounds.Decode(d["msg_type"], &kind) != nil {
 		return Metadata{}, breach("ut_metadata without a type")
 	}
 	if kind < 0 || kind > int64(MetadataReject) {
 		return Metadata{Type: MetadataUnknown}, nil
 	}
 	m := Metadata{Type: MetadataType(kind)}
-	if decode(d["piece"], &piece) != nil || piece < 0 || piece > math.MaxInt32 {
+	if dictBounds.Decode(d["piece"], &piece) != nil || piece < 0 || piece > math.MaxInt32 {
 		return Metadata{}, breach("ut_metadata without a piece number")
 	}
 	m.Piece = int(piece)
