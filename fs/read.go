@@ -44,6 +44,7 @@ type handles struct {
 	// Set at start, read-only after.
 	waiters *waiters
 	log     *slog.Logger
+	observe func(Access) // nil: nobody
 	// Shared; safe for concurrent use.
 	complain rate.Sometimes // guards log against a line a read
 
@@ -58,7 +59,7 @@ type handle struct {
 	file    File   // nil: content is all
 	content []byte // of a file in .swarmfs
 	size    int64
-	name    string // for the log
+	name    string // the path in the mount
 	reads   waitSet
 }
 
@@ -97,6 +98,7 @@ func (h *handles) fail(what, name string, err error) fuse.Status {
 
 // Open is part of fuse.RawFileSystem.
 func (f *filesystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	came := f.handles.came()
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return fuse.EROFS
 	}
@@ -121,8 +123,10 @@ func (f *filesystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if err != nil {
 		return f.handles.fail("open failed", name, err)
 	}
-	out.Fh = f.handles.add(&handle{file: file, size: b.info.Files[i].Length, name: name})
+	size := b.info.Files[i].Length
+	out.Fh = f.handles.add(&handle{file: file, size: size, name: name})
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE // pages of an infohash are right for ever
+	f.handles.tell(Access{Op: OpOpen, Caller: in.Pid, Handle: out.Fh, Path: name, Length: size, Came: came})
 	return fuse.OK
 }
 
@@ -140,7 +144,10 @@ func (f *filesystem) Read(interrupt <-chan struct{}, in *fuse.ReadIn, buf []byte
 	case h.file == nil:
 		copy(p, h.content[off:])
 	default:
-		if err := f.readFile(h, interrupt, in.Caller.Pid, p, off); err != nil {
+		came := f.handles.came()
+		err := f.readFile(h, interrupt, in.Caller.Pid, p, off)
+		f.handles.tell(Access{Op: OpRead, Caller: in.Pid, Handle: in.Fh, Path: h.name, Offset: off, Length: int64(len(p)), Came: came})
+		if err != nil {
 			return nil, f.handles.fail("read failed", h.name, fmt.Errorf("at %d: %w", off, err))
 		}
 	}
@@ -184,6 +191,7 @@ func (f *filesystem) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 
 // Release is part of fuse.RawFileSystem.
 func (f *filesystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	came := f.handles.came()
 	h := f.handles.remove(in.Fh)
 	if h == nil || h.file == nil {
 		return
@@ -191,4 +199,5 @@ func (f *filesystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if err := h.file.Close(); err != nil {
 		f.handles.fail("close failed", h.name, err)
 	}
+	f.handles.tell(Access{Op: OpRelease, Caller: in.Pid, Handle: in.Fh, Path: h.name, Came: came})
 }

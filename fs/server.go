@@ -33,6 +33,10 @@ type Options struct {
 	// Files returns the files of .swarmfs. It is called at every look at them
 	// and may be called concurrently. Default none.
 	Files func() []VirtualFile
+	// Observe is told of every open, read and release of a file of a torrent,
+	// just before it is answered: whoever asked still exists. It is called
+	// concurrently and must not wait. Default none.
+	Observe func(Access)
 	// Logger gets what goes wrong, failed reads once in ten seconds. Default
 	// slog.DiscardHandler.
 	Logger *slog.Logger
@@ -78,7 +82,7 @@ func New(o Options) *Server {
 			readOnly: readOnly{fuse.NewDefaultRawFileSystem()},
 			uid:      uid, gid: gid, started: now,
 			control:  newControl(uid, gid, now, o.Files),
-			handles:  handles{waiters: w, log: o.Logger, complain: rate.Sometimes{First: 3, Interval: 10 * time.Second}, open: make(map[uint64]*handle)},
+			handles:  handles{waiters: w, log: o.Logger, observe: o.Observe, complain: rate.Sometimes{First: 3, Interval: 10 * time.Second}, open: make(map[uint64]*handle)},
 			branches: make(map[uint64]*branch),
 			names:    make(map[string]*branch),
 		},

@@ -23,6 +23,7 @@ type mountFlags struct {
 	background  string
 	readTimeout time.Duration
 	allowOther  bool
+	readLog     string // path; empty: none
 	config      string
 	daemon      bool
 }
@@ -56,6 +57,7 @@ func newMount(std *streams) *cobra.Command {
 	flags.Var(choiceValue{&f.background, []string{"off", "opened", "all"}}, "background", "fetch beyond what is read: nothing, files read in sequence, or whole torrents")
 	flags.Var(timeoutValue{&f.readTimeout}, "read-timeout", "end a read with an error after this long without progress; 0: never")
 	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users read the mount")
+	flags.StringVar(&f.readLog, "read-log", "", "append a line for every read of a program to `FILE`: who read what, and how long it waited")
 	flags.StringVar(&f.config, "config", "", "read flags from a TOML `FILE`; the command line wins")
 	flags.BoolVar(&f.daemon, "daemon", false, "run in the background; return when the mount is ready")
 	return cmd

@@ -37,6 +37,9 @@ type mounter struct {
 	log     *slog.Logger
 	daemon  *daemon // nil in the foreground
 
+	// Set by run before there is a mount, read-only after.
+	reads *readLog // nil: not asked for
+
 	// Set by prepare, in this order; read-only after.
 	store   *cache.Store
 	state   *cache.State // nil: nothing is remembered
@@ -68,6 +71,12 @@ func (m *mounter) run(ctx context.Context) error {
 	torrents, peers, err := m.prepare(ctx)
 	if err != nil {
 		return err
+	}
+	if path := m.flags.readLog; path != "" {
+		if m.reads, err = startReadLog(path, m.dir, m.log); err != nil {
+			return err
+		}
+		defer m.reads.close()
 	}
 
 	root := newSupervisor(m.log)
@@ -141,7 +150,11 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 // show puts all torrents into the tree, before there is a mount: nobody ever
 // sees a part of it.
 func (m *mounter) show(torrents []loaded) error {
-	m.server = fs.New(fs.Options{AllowOther: m.flags.allowOther, Files: m.statusFiles, Logger: m.log})
+	o := fs.Options{AllowOther: m.flags.allowOther, Files: m.statusFiles, Logger: m.log}
+	if m.reads != nil {
+		o.Observe = m.reads.observe
+	}
+	m.server = fs.New(o)
 	named := m.named(torrents)
 	m.keepPins(named)
 	for _, t := range named {
