@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
@@ -72,6 +73,8 @@ type Options struct {
 	Network Network
 	// Logger gets what happens; nil: nobody.
 	Logger *slog.Logger
+
+	rng func() *rand.Rand // tests: the chance of each life of a torrent; nil: a new one
 }
 
 func (o *Options) fill() {
@@ -92,6 +95,9 @@ func (o *Options) fill() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.rng == nil {
+		o.rng = func() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -172,8 +171,7 @@ func (r *run) apply(now time.Time, ev event) {
 // now on are in the inbox, so none is missed between here and there.
 func (r *run) start() {
 	cfg := engine.Config{Drafts: &r.drafts, UploadSlots: r.t.session.opts.UploadSlots}
-	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	r.eng = engine.New(cfg, r.t.layout, r.t.volume.Pieces(), rng, time.Now())
+	r.eng = engine.New(cfg, r.t.layout, r.t.volume.Pieces(), r.t.session.opts.rng(), time.Now())
 	r.repin(time.Now())
 	r.addrs.add(time.Now(), r.t.opts.Peers, fromUser)
 	r.group.Go(r.announce, r.reportPanic("announce"))

@@ -22,6 +22,7 @@ type Conn struct {
 
 	// Guarded by host.net.mu.
 	recv    queue // received and not read
+	resting bool  // the rest of it can be read a moment later
 	eof     bool  // the other end sends nothing more
 	closed  bool  // by us
 	err     error // why the connection is no more
@@ -58,8 +59,12 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.fail("read", os.ErrDeadlineExceeded)
 		case len(p) == 0:
 			return 0, nil
+		case c.resting:
 		case c.recv.len() > 0:
 			n := c.recv.read(p)
+			if c.recv.len() > 0 {
+				c.rest()
+			}
 			c.peer.out.offer() // there is room in its window
 			return n, nil
 		case c.err != nil:
@@ -69,6 +74,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		c.changed.Wait()
 	}
+}
+
+// A call takes so long. Without it, what a program does with the first part of
+// what has arrived, and the rest's arrival, would be at one moment.
+const readTime = time.Microsecond
+
+func (c *Conn) rest() {
+	c.resting = true
+	n := c.host.net
+	n.at(n.now()+readTime, c.out.key, func() {
+		c.resting = false
+		c.changed.Broadcast()
+	})
 }
 
 // Write implements net.Conn. It returns when all is in the send buffer.

@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,22 +34,27 @@ type Host struct {
 	// Set at start, read-only after.
 	net  *Net
 	addr netip.Addr
+	key  uint64 // its name among all that happens
 
 	// Guarded by net.mu.
 	link      Link
 	round     []source // what waits for the uplink, in turn
-	busy      bool     // the uplink is
+	fresh     []source // what has come to wait since it was last looked at
+	busy      bool     // the uplink is, or will be looked at
 	downFree  time.Duration
 	listeners map[uint16]*listener
 	sockets   map[uint16]*packetConn
 	conns     []*Conn // open ones, oldest first
 	port      uint16  // the newest that was given out
+	dialled   map[netip.AddrPort]uint16
 	sent      int64
 	received  int64
 }
 
 // source is what has something to send over an uplink.
 type source interface {
+	// name is the same in every run.
+	name() uint64
 	// take takes at most limit bytes, and says what happens when they have left
 	// the uplink. False: there is nothing to send.
 	take(limit int) (size int, leave func(), ok bool)
@@ -63,8 +69,8 @@ func (n *Net) Host(addr netip.Addr, l Link) *Host {
 		panic(fmt.Sprintf("simnet: two hosts at %s", addr))
 	}
 	h := &Host{
-		net: n, addr: addr, link: l, port: 40000,
-		listeners: map[uint16]*listener{}, sockets: map[uint16]*packetConn{},
+		net: n, addr: addr, key: direction(netip.AddrPortFrom(addr, 0), netip.AddrPort{}), link: l, port: 40000,
+		listeners: map[uint16]*listener{}, sockets: map[uint16]*packetConn{}, dialled: map[netip.AddrPort]uint16{},
 	}
 	n.hosts[addr] = h
 	return h
@@ -143,33 +149,56 @@ func (l *Link) quantum() int {
 	return int(min(max(l.Up/100, minQuantum), maxQuantum))
 }
 
-// offer puts a source into the round. It must not be in it.
+// offer puts a source into the round. It must not be in it. The uplink looks at
+// it a moment later: what goroutines that run at one moment write is then there,
+// whichever was first, and they come in the order of their names.
 func (h *Host) offer(s source) {
-	h.round = append(h.round, s)
-	h.pump()
+	h.fresh = append(h.fresh, s)
+	if !h.busy {
+		h.busy = true
+		h.net.at(h.net.now(), h.key, h.pump)
+	}
 }
 
 // pump keeps the uplink busy.
 func (h *Host) pump() {
-	for !h.busy && len(h.round) > 0 {
+	h.busy = false
+	for !h.busy {
+		slices.SortFunc(h.fresh, func(a, b source) int { return cmp.Compare(a.name(), b.name()) })
+		h.round = append(h.round, h.fresh...)
+		h.fresh = h.fresh[:0]
+		if len(h.round) == 0 {
+			return
+		}
 		s := h.round[0]
 		h.round = h.round[1:]
-		size, leave, ok := s.take(h.link.quantum())
-		if !ok {
-			continue
-		}
-		h.sent += int64(size)
-		if h.link.Up == 0 || size == 0 {
-			leave()
-			continue
-		}
-		h.busy = true
-		h.net.at(h.net.now()+serialise(size, h.link.Up), func() {
-			h.busy = false
-			leave()
-			h.pump()
-		})
+		h.send(s)
 	}
+}
+
+// send gives a source its turn.
+func (h *Host) send(s source) {
+	size, leave, ok := s.take(h.link.quantum())
+	if !ok {
+		return
+	}
+	h.sent += int64(size)
+	if h.link.Up == 0 || size == 0 {
+		leave()
+		return
+	}
+	h.busy = true
+	h.net.at(h.net.now()+serialise(size, h.link.Up), s.name(), func() {
+		leave()
+		h.pump()
+	})
+}
+
+// clientPort returns the local port of a dial. It depends on how often that
+// address was dialled, not on who else is dialled at the same moment.
+func (h *Host) clientPort(to netip.AddrPort) uint16 {
+	h.dialled[to]++
+	return 40000 + h.dialled[to]%20000
 }
 
 // bind resolves what a program asks to listen on: HOST:PORT, where HOST may be

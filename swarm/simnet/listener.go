@@ -100,7 +100,7 @@ func (h *Host) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) 
 	}
 	a := &attempt{done: make(chan error, 1)}
 	h.net.mu.Lock()
-	local := netip.AddrPortFrom(h.addr, h.freePort(func(uint16) bool { return false }))
+	local := netip.AddrPortFrom(h.addr, h.clientPort(addr))
 	if peer := h.net.hosts[addr.Addr().Unmap()]; peer != nil {
 		a.client, a.server = connect(h, peer, local, addr)
 		a.try(firstRetry)
@@ -134,7 +134,7 @@ func (a *attempt) end(err error) {
 func (a *attempt) try(again time.Duration) {
 	a.client.out.travel(0, a.asked)
 	n := a.client.host.net
-	n.at(n.now()+again, func() {
+	n.at(n.now()+again, a.client.out.key, func() {
 		if !a.over {
 			a.try(2 * again)
 		}

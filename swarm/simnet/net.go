@@ -21,8 +21,9 @@ type Net struct {
 	hosts map[netip.Addr]*Host
 	cut   map[path][]func() // what waits for the path to heal
 	due   events
-	taken map[time.Duration]bool // moments that have an event
-	timer *time.Timer            // nil until the first event
+	added uint64      // events up to now
+	timer *time.Timer // nil until the first event
+	trace uint64      // of what has happened
 }
 
 // path is one direction between two hosts.
@@ -32,7 +33,7 @@ type path struct{ from, to *Host }
 func New(seed uint64) *Net {
 	return &Net{
 		seed: seed, epoch: time.Now(),
-		hosts: map[netip.Addr]*Host{}, cut: map[path][]func(){}, taken: map[time.Duration]bool{},
+		hosts: map[netip.Addr]*Host{}, cut: map[path][]func(){},
 	}
 }
 
@@ -66,19 +67,52 @@ func (n *Net) clear(p path) {
 	}
 }
 
-// event is something that happens at a moment.
-type event struct {
-	at time.Duration // since the epoch
-	do func()
+// Trace returns a hash over all that has happened: the moment and the kind of
+// every event. Two runs of one seed are the same run when it is the same.
+func (n *Net) Trace() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.trace
 }
 
-// events is a heap, soonest first. No two have the same moment.
+// Sleep is time.Sleep for programs that are to be a function of the seed: it
+// ends at a moment of its own. Of several that would end at one, the lowest key
+// goes first.
+func (n *Net) Sleep(d time.Duration, key uint64) {
+	woken := make(chan struct{})
+	n.mu.Lock()
+	n.at(n.now()+d, key, func() { close(woken) })
+	n.mu.Unlock()
+	<-woken
+}
+
+// event is something that happens at a moment.
+type event struct {
+	at  time.Duration // since the epoch
+	key uint64        // whose it is
+	seq uint64
+	do  func()
+}
+
+// events is a heap, soonest first. Among those of one moment the key decides,
+// not the order of adding: goroutines that run at the same moment add theirs in
+// any order. Those of one key stay in order.
 type events []event
 
-func (e events) Len() int           { return len(e) }
-func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) }
+func (e events) Len() int      { return len(e) }
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+
+func (e events) Less(i, j int) bool {
+	a, b := &e[i], &e[j]
+	switch {
+	case a.at != b.at:
+		return a.at < b.at
+	case a.key != b.key:
+		return a.key < b.key
+	}
+	return a.seq < b.seq
+}
 
 func (e *events) Pop() any {
 	old := *e
@@ -90,15 +124,15 @@ func (e *events) Pop() any {
 
 func (n *Net) now() time.Duration { return time.Since(n.epoch) }
 
-// at has something done at a moment, or as soon after as nothing else is, and
-// returns when. The lock is held, now and then.
-func (n *Net) at(t time.Duration, do func()) time.Duration {
-	for n.taken[t] {
-		t++
-	}
-	n.taken[t] = true
-	heap.Push(&n.due, event{t, do})
-	if n.due[0].at == t {
+// at has something done at a moment, which is never now: what runs now is to
+// have ended by then. Events of one moment, and those that are late, get one
+// moment after the other. The moment asked for is returned. The lock is held,
+// now and then.
+func (n *Net) at(t time.Duration, key uint64, do func()) time.Duration {
+	t = max(t, n.now()+1)
+	n.added++
+	heap.Push(&n.due, event{t, key, n.added, do})
+	if n.due[0].seq == n.added {
 		n.arm()
 	}
 	return t
@@ -106,7 +140,7 @@ func (n *Net) at(t time.Duration, do func()) time.Duration {
 
 // arm sets the timer to the first event.
 func (n *Net) arm() {
-	d := n.due[0].at - n.now()
+	d := max(n.due[0].at-n.now(), 1)
 	if n.timer == nil {
 		n.timer = time.AfterFunc(d, n.fire)
 	} else {
@@ -114,12 +148,13 @@ func (n *Net) arm() {
 	}
 }
 
+// fire does one event, so that it wakes one chain of goroutines.
 func (n *Net) fire() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for len(n.due) > 0 && n.due[0].at <= n.now() {
+	if len(n.due) > 0 && n.due[0].at <= n.now() {
 		ev := heap.Pop(&n.due).(event)
-		delete(n.taken, ev.at)
+		n.trace = mix(mix(n.trace, uint64(n.now())), ev.key)
 		ev.do()
 	}
 	if len(n.due) > 0 {
@@ -127,14 +162,22 @@ func (n *Net) fire() {
 	}
 }
 
-// random returns the generator of one direction between two addresses. It
-// depends on the seed and on them alone, never on what others have drawn.
-func (n *Net) random(from, to netip.AddrPort) *rand.Rand {
+// mix puts a number into a hash (FNV-1a over words).
+func mix(h, v uint64) uint64 { return (h ^ v) * 1099511628211 }
+
+// direction names one direction between two addresses.
+func direction(from, to netip.AddrPort) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(from.String()))
 	h.Write([]byte{0})
 	h.Write([]byte(to.String()))
-	return rand.New(rand.NewPCG(n.seed, h.Sum64()))
+	return h.Sum64()
+}
+
+// random returns the generator of one direction. It depends on the seed and on
+// the addresses alone, never on what others have drawn.
+func (n *Net) random(direction uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(n.seed, direction))
 }
 
 // delay draws how long something takes over the path, without the links.
@@ -144,19 +187,19 @@ func (p path) delay(rng *rand.Rand) time.Duration {
 }
 
 // land takes what has come over a path through the receiver's downlink.
-func (n *Net) land(to *Host, size int, deliver func()) {
+func (n *Net) land(to *Host, size int, key uint64, deliver func()) {
 	to.received += int64(size)
 	if to.link.Down == 0 || size == 0 {
 		// Nothing may overtake what still is on the link, a FIN least of all.
 		if to.downFree > n.now() {
-			to.downFree = n.at(to.downFree, deliver)
+			to.downFree = n.at(to.downFree, key, deliver)
 			return
 		}
 		deliver()
 		return
 	}
 	to.downFree = max(to.downFree, n.now()) + serialise(size, to.link.Down)
-	to.downFree = n.at(to.downFree, deliver)
+	to.downFree = n.at(to.downFree, key, deliver)
 }
 
 // serialise returns how long so many bytes take at a rate.

@@ -19,10 +19,16 @@ type packetConn struct {
 	unsent  []datagram
 	waiting bool // in the uplink's round
 	recv    []datagram
-	rngs    map[netip.AddrPort]*rand.Rand // by who is sent to
+	ways    map[netip.AddrPort]*way // by who is sent to
 	closed  bool
 	changed *sync.Cond
 	rd      deadline
+}
+
+// way is one direction of datagrams.
+type way struct {
+	key uint64
+	rng *rand.Rand
 }
 
 type datagram struct {
@@ -48,7 +54,7 @@ func (h *Host) ListenPacket(addr string) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &packetConn{host: h, addr: at, rngs: map[netip.AddrPort]*rand.Rand{}, changed: sync.NewCond(&h.net.mu)}
+	c := &packetConn{host: h, addr: at, ways: map[netip.AddrPort]*way{}, changed: sync.NewCond(&h.net.mu)}
 	h.sockets[at.Port()] = c
 	return c, nil
 }
@@ -100,6 +106,8 @@ func (c *packetConn) offer() {
 	}
 }
 
+func (c *packetConn) name() uint64 { return direction(c.addr, netip.AddrPort{}) }
+
 // take implements source: one datagram at a time, whatever the limit.
 func (c *packetConn) take(int) (int, func(), bool) {
 	c.waiting = false
@@ -121,19 +129,20 @@ func (c *packetConn) leave(d datagram) {
 	if to == nil {
 		return
 	}
-	rng := c.rngs[d.to]
-	if rng == nil {
-		rng = n.random(d.from, d.to)
-		c.rngs[d.to] = rng
+	dir := c.ways[d.to]
+	if dir == nil {
+		key := direction(d.from, d.to)
+		dir = &way{key, n.random(key)}
+		c.ways[d.to] = dir
 	}
 	w := path{c.host, to}
-	delay := w.delay(rng) // drawn for lost ones too, so that a loss changes nothing else
-	if lost := rng.Float64() < c.host.link.Loss; rng.Float64() < to.link.Loss || lost {
+	delay := w.delay(dir.rng) // drawn for lost ones too, so that a loss changes nothing else
+	if lost := dir.rng.Float64() < c.host.link.Loss; dir.rng.Float64() < to.link.Loss || lost {
 		return
 	}
-	n.at(n.now()+delay, func() {
+	n.at(n.now()+delay, dir.key, func() {
 		if _, cut := n.cut[w]; !cut {
-			n.land(to, len(d.data), func() { to.receive(d) })
+			n.land(to, len(d.data), dir.key, func() { to.receive(d) })
 		}
 	})
 }

@@ -20,6 +20,7 @@ type pipe struct {
 	net      *Net
 	path     path
 	src, dst *Conn
+	key      uint64 // its name among all others
 	rng      *rand.Rand
 
 	unsent  queue
@@ -33,9 +34,10 @@ type pipe struct {
 
 func newPipe(src, dst *Conn) *pipe {
 	n := src.host.net
+	key := direction(src.local, src.remote)
 	p := &pipe{
 		net: n, path: path{src.host, dst.host}, src: src, dst: dst,
-		rng: n.random(src.local, src.remote), left: -1,
+		key: key, rng: n.random(key), left: -1,
 	}
 	if every := src.host.link.ResetEvery; every > 0 {
 		p.left = int64(p.rng.ExpFloat64() * float64(every))
@@ -62,6 +64,8 @@ func (p *pipe) sendable() bool {
 }
 
 func (p *pipe) room() int { return window - p.flight - p.dst.recv.len() }
+
+func (p *pipe) name() uint64 { return p.key }
 
 // take implements source.
 func (p *pipe) take(limit int) (int, func(), bool) {
@@ -104,17 +108,17 @@ func (p *pipe) leave(b []byte) {
 // travel takes something over the path, in order with all that the pipe carries.
 func (p *pipe) travel(size int, arrive func()) {
 	at := max(p.net.now()+p.path.delay(p.rng), p.last+1)
-	p.last = p.net.at(at, func() { p.arrived(size, arrive) })
+	p.last = p.net.at(at, p.key, func() { p.arrived(size, arrive) })
 }
 
 func (p *pipe) arrived(size int, arrive func()) {
 	held, cut := p.net.cut[p.path]
 	if !cut {
-		p.net.land(p.path.to, size, arrive)
+		p.net.land(p.path.to, size, p.key, arrive)
 		return
 	}
 	p.net.cut[p.path] = append(held, func() {
-		at := p.net.at(p.net.now(), func() { p.arrived(size, arrive) })
+		at := p.net.at(p.net.now(), p.key, func() { p.arrived(size, arrive) })
 		p.last = max(p.last, at)
 	})
 }

@@ -336,6 +336,7 @@ func TestResetsReachTheOtherEndBehindTheData(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		p := newPair(t, Link{Latency: 10 * time.Millisecond}, Link{})
 		write(t, p.a, 1000)
+		time.Sleep(time.Microsecond) // what was written leaves
 		p.a.Reset()
 		readN(t, p.b, 1000)
 		if _, err := p.b.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
@@ -567,10 +568,12 @@ func TestDatagramsBeyondTheQueueAreLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		a.WriteTo(make([]byte, 100), b.LocalAddr())
+		start := time.Now()
+		time.Sleep(time.Millisecond) // it is on the link
 		for range 3 * maxDatagrams {
 			a.WriteTo(make([]byte, 100), b.LocalAddr())
 		}
-		start := time.Now()
 		got := 0
 		for {
 			b.SetReadDeadline(time.Now().Add(time.Minute))
