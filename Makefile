@@ -4,10 +4,11 @@
 
 GO       ?= go
 FUZZTIME ?= 20s
+SEEDS    ?= 500
 # Packages without sockets or mounts of their own: quick under the race detector.
 PURE      = ./metainfo/... ./swarm/wire/... ./swarm/engine/... ./swarm/tracker/...
 
-.PHONY: demo test check race race-pure fuzz bench build install-tools integration clean
+.PHONY: demo test sim check race race-pure fuzz bench build install-tools integration clean
 
 demo:                    ## make a video, share it, mount it, play it, copy it out
 	@.ci/setup.sh demo
@@ -16,6 +17,9 @@ demo:                    ## make a video, share it, mount it, play it, copy it o
 test:                    ## all tests, with real clients, a real kernel and real mounts
 	@.ci/setup.sh test
 	$(GO) test -timeout 30m ./...
+
+sim:                     ## SEEDS random players in simulated swarms, beside an omniscient scheduler
+	$(GO) test ./swarm -count=1 -timeout 30m -run 'TestSim$$' -seeds=$(SEEDS)
 
 integration:             ## only the tests with real clients, one line each
 	@.ci/setup.sh test

@@ -33,6 +33,8 @@ type script struct {
 	request func(c *fakeConn, m wire.Message)
 	// message sees everything else.
 	message func(c *fakeConn, m wire.Message)
+	// unfollowed peers keep no messages for next and want.
+	unfollowed bool
 }
 
 // fakePeer speaks the protocol from a script, on a host of its own.
@@ -125,10 +127,15 @@ type fakeConn struct {
 	control []byte
 	blocks  []wire.Message
 	closed  bool
+	choking bool // of scenarios; send says so
+	busy    bool // a batch of messages is being taken: nothing is sent meanwhile
 }
 
 func (p *fakePeer) newConn(conn net.Conn) *fakeConn {
-	c := &fakeConn{fakePeer: p, conn: conn, inbox: make(chan wire.Message, 1<<14), ended: make(chan struct{})}
+	c := &fakeConn{fakePeer: p, conn: conn, ended: make(chan struct{})}
+	if !p.unfollowed {
+		c.inbox = make(chan wire.Message, 1<<14)
+	}
 	c.changed = sync.NewCond(&c.mu)
 	return c
 }
@@ -216,6 +223,7 @@ func (c *fakeConn) bitfield() []byte {
 func (c *fakeConn) readLoop() {
 	buf := make([]byte, 0, 64<<10)
 	for {
+		c.setBusy(true)
 		off := 0
 		for {
 			m, n, err := wire.Parse(buf[off:], 1<<20)
@@ -230,6 +238,7 @@ func (c *fakeConn) readLoop() {
 			m.Data = append([]byte(nil), m.Data...)
 			c.got(m)
 		}
+		c.setBusy(false)
 		buf = buf[:copy(buf, buf[off:])]
 		buf = slices.Grow(buf, 32<<10)
 		n, err := c.conn.Read(buf[len(buf):cap(buf)])
@@ -238,6 +247,27 @@ func (c *fakeConn) readLoop() {
 			return
 		}
 	}
+}
+
+// setBusy holds the writer back while what came at one moment is taken: what it
+// sends first would be anybody's guess otherwise.
+func (c *fakeConn) setBusy(busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = busy
+	c.changed.Broadcast()
+}
+
+func (c *fakeConn) setChoking(choking bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.choking = choking
+}
+
+func (c *fakeConn) isChoking() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.choking
 }
 
 // got follows the script. It also checks that we only ask for proper blocks.
@@ -336,7 +366,7 @@ func (c *fakeConn) close() {
 func (c *fakeConn) writeLoop() {
 	for {
 		c.mu.Lock()
-		for !c.closed && len(c.control) == 0 && len(c.blocks) == 0 {
+		for !c.closed && (c.busy || len(c.control) == 0 && len(c.blocks) == 0) {
 			c.changed.Wait()
 		}
 		if c.closed {

@@ -60,8 +60,14 @@ func (l *lab) end() {
 // over fails the test.
 func simulate(t *testing.T, f func(l *lab)) {
 	t.Helper()
+	simulateSeed(t, 1, f)
+}
+
+// simulateSeed is simulate with another seed of the network.
+func simulateSeed(t *testing.T, seed uint64, f func(l *lab)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{t: t, net: simnet.New(1)}
+		l := &lab{t: t, net: simnet.New(seed)}
 		defer l.end()
 		f(l)
 	})
@@ -93,8 +99,9 @@ func (l *lab) eventually(limit time.Duration, what string, ok func() bool) {
 
 // content is a torrent and its bytes.
 type content struct {
-	meta *metainfo.Torrent
-	data []byte
+	meta     *metainfo.Torrent
+	data     []byte
+	pieceLen int
 }
 
 const (
@@ -114,26 +121,32 @@ func makeContent(t *testing.T, size int) *content {
 	}
 	data := make([]byte, size)
 	rand.NewChaCha8([32]byte{byte(size), byte(size >> 8), byte(size >> 16)}).Read(data)
-	var sums strings.Builder
-	for off := 0; off < size; off += pieceLen {
-		sum := sha1.Sum(data[off:min(size, off+pieceLen)])
-		sums.Write(sum[:])
-	}
-	raw := fmt.Sprintf("d4:infod6:lengthi%de4:name4:file12:piece lengthi%de6:pieces%d:%see",
-		size, pieceLen, sums.Len(), sums.String())
-	meta, err := metainfo.Parse([]byte(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &content{meta, data}
+	c := newContent(t, data, pieceLen)
 	madeContents.Store(size, c)
 	return c
 }
 
-func (c *content) pieces() int { return (len(c.data) + pieceLen - 1) / pieceLen }
+// newContent makes a torrent of one file of these bytes.
+func newContent(t *testing.T, data []byte, pieceLen int) *content {
+	t.Helper()
+	var sums strings.Builder
+	for off := 0; off < len(data); off += pieceLen {
+		sum := sha1.Sum(data[off:min(len(data), off+pieceLen)])
+		sums.Write(sum[:])
+	}
+	raw := fmt.Sprintf("d4:infod6:lengthi%de4:name4:file12:piece lengthi%de6:pieces%d:%see",
+		len(data), pieceLen, sums.Len(), sums.String())
+	meta, err := metainfo.Parse([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &content{meta, data, pieceLen}
+}
+
+func (c *content) pieces() int { return (len(c.data) + c.pieceLen - 1) / c.pieceLen }
 
 func (c *content) block(piece, begin, length int) []byte {
-	off := piece*pieceLen + begin
+	off := piece*c.pieceLen + begin
 	return c.data[off : off+length]
 }
 
