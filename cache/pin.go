@@ -43,6 +43,19 @@ func pinLimit(budget int64) int64 {
 	return max(liveTarget(budget)-max(budget/10, 2*batchBytes), 0)
 }
 
+// Keeps returns how many bytes of pieces that are not pinned the store keeps; who
+// brings more has others evicted. Without a disk it is half of the memory: the
+// rest is for what is under way.
+func (s *Store) Keeps() int64 {
+	<-s.ready
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.disk == nil || s.degraded != nil {
+		return s.opts.Memory / 2
+	}
+	return max(liveTarget(s.opts.Budget)-s.opts.Budget/evictShare-s.pinned, 0)
+}
+
 // Pin keeps pieces of the volume from being evicted, those held and those still
 // to come, until Unpin; all of them or, with an error, none. A piece is pinned
 // once however often it is asked for. The error is [ErrNoPins], with the cause

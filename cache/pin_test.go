@@ -55,6 +55,34 @@ func TestPinnedPiecesAreNeverEvicted(t *testing.T) {
 	}
 }
 
+func TestWhatAStoreKeepsIsNotEvicted(t *testing.T) {
+	const budget = 64 << 20
+	data, g := content(4, 1<<20, 96<<20)
+	s := openStore(t, Options{Dir: fastDir(t), Budget: budget, Memory: 8 << 20, floor: 1})
+	v := openVolume(t, s, 1, g)
+	before := s.Keeps()
+	if err := v.Pin(Span{90, 94}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Keeps(); got != before-4<<20 {
+		t.Errorf("with 4 MiB of pins %d bytes are kept, want so much less than %d", got, before)
+	}
+	for i := range 94 {
+		if i < int(s.Keeps()>>20) || i >= 90 {
+			put(t, v, data, i)
+		}
+	}
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.Evicted != 0 || st.DiskLive < budget/2 {
+		t.Errorf("%d pieces were evicted, %d bytes are held", st.Evicted, st.DiskLive)
+	}
+	if got := openStore(t, Options{Memory: 8 << 20}).Keeps(); got != 4<<20 {
+		t.Errorf("in memory alone %d bytes are kept, want half of it", got)
+	}
+}
+
 func TestPinsThatDoNotFitAreRefusedWithNumbers(t *testing.T) {
 	const budget = 64 << 20
 	_, g := content(4, 1<<20, 96<<20)

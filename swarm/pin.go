@@ -153,39 +153,20 @@ func Expand(spans []cache.Span, n int) []int {
 
 // repin has the engine fetch what is pinned, and no longer what was.
 func (r *run) repin(now time.Time) {
-	n := r.t.layout.NumPieces()
 	next, gone := r.t.pinnedPieces(), r.background.pinned
 	for i := range gone {
 		gone[i] &^= next[i]
 	}
-	dropped := spansOf(gone, n)
+	dropped := spansOf(gone, r.t.layout.NumPieces())
 	for _, s := range dropped {
 		r.eng.Background(now, s.First, s.End, false)
 	}
 	r.background.pinned = next
-	for _, s := range spansOf(next, n) {
-		r.eng.Background(now, s.First, s.End, true)
+	if len(dropped) > 0 && len(r.background.begun) == 0 {
+		r.background.all = false // there was nothing to begin but what was pinned: the next read looks again
 	}
-	if len(dropped) > 0 {
-		r.restoreBackground(now)
-	}
-}
-
-// restoreBackground asks again for what readers are to have completed behind
-// them: some of it was pinned besides.
-func (r *run) restoreBackground(now time.Time) {
-	n := r.t.layout.NumPieces()
-	if r.background.all {
-		r.eng.Background(now, 0, n, true)
-	}
-	for off := range r.background.files {
-		for i := range r.t.info.Files {
-			if f := &r.t.info.Files[i]; f.Offset == off {
-				first, end := r.t.layout.Pieces(f.Offset, f.Length)
-				r.eng.Background(now, first, end, true)
-			}
-		}
-	}
+	r.t.session.allotment.fit(r.t.session.keeps())
+	r.restoreBackground(now)
 }
 
 // refetch asks again for a pinned piece that the disk lost. While the cache is in

@@ -23,7 +23,9 @@ type Reader struct {
 
 	closed atomic.Bool
 
-	told int // seeks that the loop knows of; owned by it
+	// Owned by the loop.
+	told       int  // seeks that it knows of
+	completing *run // that had the file completed behind us
 
 	mu     sync.Mutex // guards the cursor and the window, held for arithmetic only
 	cursor engine.Cursor
@@ -134,8 +136,8 @@ func (r *run) looks(now time.Time, rd *Reader) {
 		r.moved(now, rd, seeks)
 	}
 	r.eng.Want(now, rd.id, w)
-	r.read(now)
-	r.consumed(now, rd, sequence)
+	r.read(now, w.Pos)
+	r.consumed(now, rd, sequence, w.Pos)
 }
 
 // moved lets what waits at the place that a reader has left give way.

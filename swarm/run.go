@@ -90,6 +90,7 @@ func (r *run) loop() error {
 		}
 		now := time.Now()
 		r.eng.Tick(now)
+		r.yield(now)
 		r.connect(now)
 		r.perform()
 		r.t.publish(r)

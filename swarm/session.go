@@ -35,6 +35,7 @@ type Session struct {
 	hashers   chan struct{} // a place for each piece being hashed
 	dials     chan struct{} // a place for each connection being opened
 	trackers  *tracker.Client
+	allotment allotment // what is completed behind readers
 
 	mu       sync.Mutex
 	torrents map[metainfo.Hash]*Torrent

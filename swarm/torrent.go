@@ -151,6 +151,7 @@ func (t *Torrent) end(r *run) {
 	t.mu.Unlock()
 	close(r.ended)
 	r.group.Wait()
+	r.leaveBackground()
 	r.drafts.discardAll()
 }
 

@@ -42,7 +42,7 @@ func (r *run) wants(now time.Time, w *waiter) {
 		}
 		delete(r.dead, w.piece)
 	}
-	r.read(now)
+	r.read(now, w.piece)
 	r.waiting[w.piece] = append(r.waiting[w.piece], w)
 	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: w.end})
 }
