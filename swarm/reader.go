@@ -98,12 +98,16 @@ func (r *Reader) Close() error {
 // advance moves the read-ahead window, and tells the loop when that changes
 // which pieces are in it.
 func (r *Reader) advance(off, n int64) (seeks int) {
+	// A head that is held was looked at before, and will be by the next scan:
+	// what lies behind it is not wanted for that. Who reads on opens a window.
+	again := off == 0 && r.holds(off, n)
 	r.mu.Lock()
 	now := time.Duration(r.t.session.clock(time.Now()))
+	again = again && r.cursor.Sequence() == 0
 	ahead := r.cursor.Read(now, off, n, r.t.layout.PieceLength, r.t.session.opts.ReadAhead)
 	first, end := r.t.layout.Pieces(r.off+off, min(n+ahead, r.end-r.off-off))
 	w := engine.Window{Pos: first, End: end}
-	if ahead == 0 {
+	if ahead == 0 || again {
 		w = engine.Window{} // a probe, or a seek: what is read is asked for by itself
 	}
 	seeks = r.cursor.Seeks()
@@ -120,6 +124,17 @@ func (r *Reader) advance(off, n int64) (seeks int) {
 		r.mu.Unlock()
 	}
 	return seeks
+}
+
+// holds reports whether all pieces of a part of the file are held.
+func (r *Reader) holds(off, n int64) bool {
+	first, end := r.t.layout.Pieces(r.off+off, n)
+	for piece := first; piece < end; piece++ {
+		if !r.t.volume.Has(piece) {
+			return false
+		}
+	}
+	return true
 }
 
 // looks takes a reader's newest window.

@@ -59,6 +59,34 @@ func TestAReadWithoutPeersTimesOutAndIsTriedAgainLater(t *testing.T) {
 	})
 }
 
+// A scanner that comes again costs nothing.
+func TestAHeadThatIsHeldIsReadWithoutFetchingAhead(t *testing.T) {
+	c := makeContent(t, mebibyte)
+	simulate(t, func(l *lab) {
+		n := l.node(nodeOptions{})
+		tor := n.add(c, l.peer(c, near, script{}).addr())
+		// The first is not at the head, and gets what it reads; the second finds it.
+		for i, off := range []int{1, 0} {
+			r := n.open(tor, c)
+			if err := r.read(off, 1000); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			if got := tor.Stats().Downloaded; got != pieceLen {
+				t.Errorf("fetched %d bytes after %d readers, want %d", got, i+1, pieceLen)
+			}
+		}
+		// A head that is not held still brings what comes next.
+		if err := n.open(tor, c).read(0, pieceLen+1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if got := tor.Stats().Downloaded; got != 3*pieceLen {
+			t.Errorf("fetched %d bytes for a head of two pieces, want %d", got, 3*pieceLen)
+		}
+	})
+}
+
 func TestADeadRangeIsTriedAtOnceWhenAPeerComes(t *testing.T) {
 	c := makeContent(t, mebibyte)
 	simulate(t, func(l *lab) {
