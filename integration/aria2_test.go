@@ -9,7 +9,7 @@ import (
 
 const aria2Port = 6882
 
-func aria2(t *testing.T, n *node, c *content, dir string, more ...string) *exec.Cmd {
+func aria2(t testing.TB, n *node, c *content, dir string, more ...string) *exec.Cmd {
 	t.Helper()
 	args := []string{
 		"--no-conf", "--dir=" + dir, "--listen-port=" + strconv.Itoa(aria2Port),
@@ -22,13 +22,13 @@ func aria2(t *testing.T, n *node, c *content, dir string, more ...string) *exec.
 }
 
 // seedAria2 seeds c from its original files.
-func seedAria2(t *testing.T, n *node, c *content) {
+func seedAria2(t testing.TB, n *node, c *content) {
 	t.Helper()
 	start(t, "aria2c seed", aria2(t, n, c, c.dir, "--bt-seed-unverified", "--seed-ratio=0.0", "--allow-overwrite"))
 }
 
 // leechAria2 downloads c into dir and returns when it has all of it.
-func leechAria2(t *testing.T, n *node, c *content, dir string) {
+func leechAria2(t testing.TB, n *node, c *content, dir string) {
 	t.Helper()
 	p := start(t, "aria2c leech", aria2(t, n, c, dir, "--seed-time=0"))
 	if code := p.wait(leechLimit); code != 0 {

@@ -144,7 +144,7 @@ func TestOtherCommandsAnswerBadInputInOneLine(t *testing.T) {
 	}
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func write(t *testing.T, path, text string) {
 }
 
 // makeTorrent writes a torrent with this info dictionary and returns its path.
-func makeTorrent(t *testing.T, info map[string]any) string {
+func makeTorrent(t testing.TB, info map[string]any) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "crafted.torrent")
 	write(t, path, string(appendBencode(nil, map[string]any{"info": info})))

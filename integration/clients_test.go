@@ -9,8 +9,8 @@ import (
 // client is one of the programs that most of the world's peers run.
 type client struct {
 	name  string
-	seed  func(t *testing.T, n *node, c *content)             // returns early: the tracker knows when it seeds
-	leech func(t *testing.T, n *node, c *content, dir string) // returns when all is there
+	seed  func(t testing.TB, n *node, c *content)             // returns early: the tracker knows when it seeds
+	leech func(t testing.TB, n *node, c *content, dir string) // returns when all is there
 	// leavesOutEmpty: it makes no files of zero bytes.
 	leavesOutEmpty bool
 }
@@ -20,16 +20,16 @@ var clients = []client{
 	{name: "aria2", seed: seedAria2, leech: leechAria2},
 	{
 		name: "libtorrent",
-		seed: func(t *testing.T, n *node, c *content) { t.Helper(); seedLibtorrent(t, n, c) },
-		leech: func(t *testing.T, n *node, c *content, dir string) {
+		seed: func(t testing.TB, n *node, c *content) { t.Helper(); seedLibtorrent(t, n, c) },
+		leech: func(t testing.TB, n *node, c *content, dir string) {
 			t.Helper()
-			startLibtorrent(t, n, "leech", c, dir, 0).expect("done", leechLimit)
+			startLibtorrent(t, n, "leech", c, dir, libtorrentOptions{}).expect("done", leechLimit)
 		},
 	},
 }
 
 // compare checks what the client downloaded into dir.
-func (cl client) compare(t *testing.T, c *content, dir string) {
+func (cl client) compare(t testing.TB, c *content, dir string) {
 	t.Helper()
 	if cl.leavesOutEmpty {
 		there := *c

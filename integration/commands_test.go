@@ -72,7 +72,7 @@ type infoOutput struct {
 	} `json:"files"`
 }
 
-func infoJSON(t *testing.T, source string) infoOutput {
+func infoJSON(t testing.TB, source string) infoOutput {
 	t.Helper()
 	r := run(t, readyLimit, swarmfs("info", "--json", source))
 	if r.code != exitOK {

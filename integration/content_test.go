@@ -40,10 +40,15 @@ type content struct {
 // original is the path of a file of the content.
 func (c *content) original(f fileSpec) string { return filepath.Join(c.dir, c.name, f.path) }
 
-func makeContent(t *testing.T, name string, pieceLength int64, files []fileSpec, trackers ...string) *content {
+func makeContent(t testing.TB, name string, pieceLength int64, files []fileSpec, trackers ...string) *content {
+	t.Helper()
+	return makeContentIn(t, t.TempDir(), name, pieceLength, files, trackers...)
+}
+
+func makeContentIn(t testing.TB, dir, name string, pieceLength int64, files []fileSpec, trackers ...string) *content {
 	t.Helper()
 	requireNamespaces(t) // with -short nobody will use it
-	c := &content{name: name, dir: t.TempDir(), files: files, pieceLength: pieceLength}
+	c := &content{name: name, dir: dir, files: files, pieceLength: pieceLength}
 	random := rand.NewChaCha8(sha256Seed(name))
 	for _, f := range files {
 		if err := writeFile(c.original(f), f, random); err != nil {
@@ -56,7 +61,7 @@ func makeContent(t *testing.T, name string, pieceLength int64, files []fileSpec,
 }
 
 // describe writes the .torrent of files that are there.
-func (c *content) describe(t *testing.T, trackers ...string) {
+func (c *content) describe(t testing.TB, trackers ...string) {
 	t.Helper()
 	sums, err := c.hashPieces()
 	if err != nil {
@@ -222,7 +227,7 @@ func appendBencode(b []byte, v any) []byte {
 // album is a torrent with the shapes that catch mistakes: a file of many
 // pieces, files that share a piece, files of no bytes at the start, in the
 // middle and at the end, names of several bytes a letter.
-func album(t *testing.T, trackers ...string) *content {
+func album(t testing.TB, trackers ...string) *content {
 	t.Helper()
 	files := []fileSpec{
 		{path: "00 empty at the start"},
@@ -241,14 +246,14 @@ func album(t *testing.T, trackers ...string) *content {
 }
 
 // single is a torrent of one file.
-func single(t *testing.T, name string, size, pieceLength int64, trackers ...string) *content {
+func single(t testing.TB, name string, size, pieceLength int64, trackers ...string) *content {
 	t.Helper()
 	return makeContent(t, name, pieceLength, []fileSpec{{size: size}}, trackers...)
 }
 
 // compare checks that dir holds exactly the content, byte for byte. dir is a
 // plain directory: what it got from a mount was copied by another process.
-func (c *content) compare(t *testing.T, dir string) {
+func (c *content) compare(t testing.TB, dir string) {
 	t.Helper()
 	for _, f := range c.files {
 		compareFiles(t, filepath.Join(dir, c.name, f.path), c.original(f))
@@ -268,7 +273,7 @@ func (c *content) compare(t *testing.T, dir string) {
 	}
 }
 
-func compareFiles(t *testing.T, gotPath, wantPath string) {
+func compareFiles(t testing.TB, gotPath, wantPath string) {
 	t.Helper()
 	got, err := os.Open(gotPath)
 	if err != nil {
@@ -304,7 +309,7 @@ func compareFiles(t *testing.T, gotPath, wantPath string) {
 }
 
 // copyOut copies a torrent's tree from a mount with cp and compares it.
-func (c *content) copyOut(t *testing.T, mountpoint string) {
+func (c *content) copyOut(t testing.TB, mountpoint string) {
 	t.Helper()
 	dir := t.TempDir()
 	mustRun(t, copyLimit, "cp", "-r", "--", filepath.Join(mountpoint, c.name), dir)

@@ -27,16 +27,29 @@ type libtorrent struct {
 
 const libtorrentPort = 6881
 
-// startLibtorrent runs a session on node; mode is "seed" or "leech". Uploads
-// are limited to limit bytes/s unless it is 0.
-func startLibtorrent(t *testing.T, n *node, mode string, c *content, dir string, limit int) *libtorrent {
+// libtorrentOptions are what most sessions do without.
+type libtorrentOptions struct {
+	limit int      // bytes a second it uploads; 0: no limit
+	have  string   // of a seeder: a 0 or 1 for each piece; "": all of them
+	peers []string // to connect to, by TCP
+}
+
+// startLibtorrent runs a session on node; mode is "seed" or "leech".
+func startLibtorrent(t testing.TB, n *node, mode string, c *content, dir string, opts libtorrentOptions) *libtorrent {
 	t.Helper()
 	script, err := filepath.Abs("testdata/libtorrent_client.py")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &libtorrent{address: n.addr(libtorrentPort), stdout: make(chan string, 16)}
-	cmd := n.command(python, script, mode, l.address, c.torrent, dir, strconv.Itoa(limit))
+	args := []string{script, mode, l.address, c.torrent, dir, "--limit", strconv.Itoa(opts.limit), "--have", opts.have}
+	if len(opts.peers) > 0 {
+		args = append(args, "--no-utp")
+	}
+	for _, peer := range opts.peers {
+		args = append(args, "--peer", peer)
+	}
+	cmd := n.command(python, args...)
 	stdinRead, stdinWrite, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -63,14 +76,14 @@ func startLibtorrent(t *testing.T, n *node, mode string, c *content, dir string,
 }
 
 // seedLibtorrent seeds c from its original files and waits until it does.
-func seedLibtorrent(t *testing.T, n *node, c *content) *libtorrent {
+func seedLibtorrent(t testing.TB, n *node, c *content) *libtorrent {
 	t.Helper()
-	return seedLibtorrentLimited(t, n, c, 0)
+	return seedLibtorrentWith(t, n, c, libtorrentOptions{})
 }
 
-func seedLibtorrentLimited(t *testing.T, n *node, c *content, limit int) *libtorrent {
+func seedLibtorrentWith(t testing.TB, n *node, c *content, opts libtorrentOptions) *libtorrent {
 	t.Helper()
-	l := startLibtorrent(t, n, "seed", c, c.dir, limit)
+	l := startLibtorrent(t, n, "seed", c, c.dir, opts)
 	l.expect("ready", 30*time.Second)
 	return l
 }

@@ -21,14 +21,14 @@ type node struct {
 
 // requireNamespaces ends tests that need the command or a network early when
 // -short asks for quick ones.
-func requireNamespaces(t *testing.T) {
+func requireNamespaces(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs namespaces, which -short does without")
 	}
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	requireNamespaces(t)
 	i := nodes.Add(1)

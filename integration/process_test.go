@@ -19,7 +19,7 @@ import (
 // process is a program that runs beside the test. Everything it prints goes
 // to one log, shown if the test fails.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	cmd  *exec.Cmd
 	log  string        // path
@@ -29,7 +29,7 @@ type process struct {
 
 // start runs cmd in a process group of its own and kills the group when the
 // test ends.
-func start(t *testing.T, name string, cmd *exec.Cmd) *process {
+func start(t testing.TB, name string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, name: name, cmd: cmd, done: make(chan struct{})}
 	p.log = filepath.Join(t.TempDir(), filepath.Base(name)+".log")
@@ -131,7 +131,7 @@ type result struct {
 
 // run runs a program to its end. Anything that touches a mount goes through
 // it: if the mount hangs, the child hangs, and is killed after limit.
-func run(t *testing.T, limit time.Duration, cmd *exec.Cmd) result {
+func run(t testing.TB, limit time.Duration, cmd *exec.Cmd) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -154,7 +154,7 @@ func run(t *testing.T, limit time.Duration, cmd *exec.Cmd) result {
 }
 
 // mustRun runs a program that has to succeed and returns what it printed.
-func mustRun(t *testing.T, limit time.Duration, name string, args ...string) string {
+func mustRun(t testing.TB, limit time.Duration, name string, args ...string) string {
 	t.Helper()
 	r := run(t, limit, exec.Command(name, args...))
 	if r.code != 0 {
@@ -164,7 +164,7 @@ func mustRun(t *testing.T, limit time.Duration, name string, args ...string) str
 }
 
 // eventually waits for a condition that has no event of its own.
-func eventually(t *testing.T, limit time.Duration, what string, cond func() bool) {
+func eventually(t testing.TB, limit time.Duration, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !cond() {
@@ -210,7 +210,7 @@ func state(pid int) string {
 
 // checkNothingStuck fails if a process that names the mountpoint in its
 // arguments stays in state D: after an unmount no reader may be left waiting.
-func checkNothingStuck(t *testing.T, point string) {
+func checkNothingStuck(t testing.TB, point string) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {

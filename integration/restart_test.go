@@ -43,7 +43,7 @@ func TestAKilledDaemonStartsAgainWhereItWas(t *testing.T) {
 	t.Parallel()
 	const rate = 8 << 20 // bytes/s
 	c := single(t, "killed", 64<<20, 256<<10)
-	l := seedLibtorrentLimited(t, newNode(t), c, rate)
+	l := seedLibtorrentWith(t, newNode(t), c, libtorrentOptions{limit: rate})
 	n := newNode(t)
 	opts := mountOptions{point: t.TempDir(), data: t.TempDir(), flags: []string{"--peer", l.address}}
 	m := mount(t, n, opts, c.torrent)
@@ -85,7 +85,7 @@ func TestSIGTERMInTheMiddleOfACopyEndsCleanly(t *testing.T) {
 			t.Parallel()
 			const rate = 8 << 20 // bytes/s
 			c := single(t, "stopped", 64<<20, 256<<10)
-			l := seedLibtorrentLimited(t, newNode(t), c, rate)
+			l := seedLibtorrentWith(t, newNode(t), c, libtorrentOptions{limit: rate})
 			n := newNode(t)
 			opts := mountOptions{data: t.TempDir(), flags: []string{"--peer", l.address}}
 			m := mount(t, n, opts, c.torrent)

@@ -66,7 +66,7 @@ type mountOptions struct {
 }
 
 // startMount runs `swarmfs mount` on n and does not wait.
-func startMount(t *testing.T, n *node, opts mountOptions, sources ...string) *mounted {
+func startMount(t testing.TB, n *node, opts mountOptions, sources ...string) *mounted {
 	t.Helper()
 	m := &mounted{point: opts.point, data: opts.data, address: n.addr(swarmfsPort)}
 	if m.point == "" {
@@ -84,7 +84,7 @@ func startMount(t *testing.T, n *node, opts mountOptions, sources ...string) *mo
 }
 
 // mount runs `swarmfs mount` and waits for its line.
-func mount(t *testing.T, n *node, opts mountOptions, sources ...string) *mounted {
+func mount(t testing.TB, n *node, opts mountOptions, sources ...string) *mounted {
 	t.Helper()
 	m := startMount(t, n, opts, sources...)
 	m.waitLine("^ready: .*$", readyLimit)
@@ -111,7 +111,7 @@ func (m *mounted) unmount() {
 func (m *mounted) path(c *content, f fileSpec) string { return filepath.Join(m.point, c.name, f.path) }
 
 // seed runs `swarmfs seed` of c's original files and waits for its line.
-func seed(t *testing.T, n *node, c *content, flags ...string) *process {
+func seed(t testing.TB, n *node, c *content, flags ...string) *process {
 	t.Helper()
 	args := slices.Concat([]string{"seed", "--listen", n.addr(swarmfsPort), "--log-level", "debug"}, onlyGivenPeers, flags,
 		[]string{c.torrent, filepath.Join(c.dir, c.name)})
@@ -121,7 +121,7 @@ func seed(t *testing.T, n *node, c *content, flags ...string) *process {
 }
 
 // stopSeed stops a seed as a user would.
-func stopSeed(t *testing.T, p *process) {
+func stopSeed(t testing.TB, p *process) {
 	t.Helper()
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(stopLimit); code != exitOK {
@@ -130,7 +130,7 @@ func stopSeed(t *testing.T, p *process) {
 }
 
 // isMounted reads the kernel's list: a stat could hang.
-func isMounted(t *testing.T, point string) bool {
+func isMounted(t testing.TB, point string) bool {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -145,7 +145,7 @@ func isMounted(t *testing.T, point string) bool {
 }
 
 // detach takes away whatever is mounted at point, alive or dead.
-func detach(t *testing.T, point string) {
+func detach(t testing.TB, point string) {
 	t.Helper()
 	for range 5 {
 		if !isMounted(t, point) {
@@ -160,7 +160,7 @@ func detach(t *testing.T, point string) {
 
 // oneLine checks that a failed command said one line with a cause, ended with
 // the documented exit code, and left nothing mounted.
-func oneLine(t *testing.T, r result, code int) {
+func oneLine(t testing.TB, r result, code int) {
 	t.Helper()
 	if r.code != code {
 		t.Errorf("exit code: got %d, want %d", r.code, code)

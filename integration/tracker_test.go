@@ -16,13 +16,13 @@ import (
 
 // opentracker is a real tracker on a node of its own, by HTTP and by UDP.
 type opentracker struct {
-	t    *testing.T
+	t    testing.TB
 	node *node
 }
 
 const trackerPort = 6969
 
-func newTracker(t *testing.T) *opentracker {
+func newTracker(t testing.TB) *opentracker {
 	t.Helper()
 	return &opentracker{t, newNode(t)}
 }
@@ -58,9 +58,14 @@ func (o *opentracker) serve(contents ...*content) {
 // waitSeeder waits until the tracker knows a seeder.
 func (o *opentracker) waitSeeder(c *content) {
 	o.t.Helper()
-	eventually(o.t, 60*time.Second, "a seeder of "+c.name+" at the tracker", func() bool {
+	o.waitSeeders(c, 1)
+}
+
+func (o *opentracker) waitSeeders(c *content, want int) {
+	o.t.Helper()
+	eventually(o.t, 60*time.Second, fmt.Sprintf("%d seeders of %s at the tracker", want, c.name), func() bool {
 		seeders, err := o.scrape(c)
-		return err == nil && seeders > 0
+		return err == nil && seeders >= want
 	})
 }
 

@@ -26,7 +26,7 @@ const (
 	transmissionRPCPort = 9091
 )
 
-func startTransmission(t *testing.T, n *node) *transmission {
+func startTransmission(t testing.TB, n *node) *transmission {
 	t.Helper()
 	dir := t.TempDir()
 	settings, err := json.Marshal(map[string]any{
@@ -142,7 +142,7 @@ func (d *transmission) waitComplete(limit time.Duration) {
 // transmissionWith starts c with its files below dir. Transmission 3.00
 // sometimes answers nothing any more after a torrent was added to it (one
 // start of forty on a busy machine): then it is started again.
-func transmissionWith(t *testing.T, n *node, c *content, dir string) *transmission {
+func transmissionWith(t testing.TB, n *node, c *content, dir string) *transmission {
 	t.Helper()
 	for try := 1; ; try++ {
 		d := startTransmission(t, n)
@@ -159,13 +159,13 @@ func transmissionWith(t *testing.T, n *node, c *content, dir string) *transmissi
 }
 
 // seedTransmission seeds c from its original files.
-func seedTransmission(t *testing.T, n *node, c *content) {
+func seedTransmission(t testing.TB, n *node, c *content) {
 	t.Helper()
 	transmissionWith(t, n, c, c.dir).waitComplete(30 * time.Second)
 }
 
 // leechTransmission downloads c into dir and returns when it has all of it.
-func leechTransmission(t *testing.T, n *node, c *content, dir string) {
+func leechTransmission(t testing.TB, n *node, c *content, dir string) {
 	t.Helper()
 	transmissionWith(t, n, c, dir).waitComplete(leechLimit)
 }

@@ -1,11 +1,13 @@
 """A libtorrent session for the tests.
 
-usage: libtorrent_client.py seed|leech LISTEN TORRENT SAVE_DIR [upload bytes/s]
+usage: libtorrent_client.py seed|leech LISTEN TORRENT SAVE_DIR
+           [--limit BYTES_PER_S] [--have 0110...] [--no-utp] [--peer IP:PORT]...
 
-Prints "ready" when a seeder seeds, "done" when a leecher has everything.
-Each line on standard input is answered by the payload bytes uploaded so far;
-the end of standard input ends the program.
+Prints "ready" when a seeder seeds what it has (--have: a digit for each piece),
+"done" when a leecher has everything. Each line on standard input is answered by
+the payload bytes uploaded so far; the end of standard input ends the program.
 """
+import argparse
 import os
 import sys
 import threading
@@ -14,49 +16,77 @@ import time
 import libtorrent as lt
 
 
-def parameters(mode, torrent, save):
+def parameters(args):
     p = lt.add_torrent_params()
-    p.ti = lt.torrent_info(torrent)
-    if mode == "seed":
+    p.ti = lt.torrent_info(args.torrent)
+    if args.mode == "seed":
         # The files are known to be right: say so by resume data, and nothing is hashed.
         n = p.ti.num_pieces()
         resume = {
             b"file-format": b"libtorrent resume file", b"file-version": 1,
-            b"info-hash": p.ti.info_hash().to_bytes(), b"pieces": b"\x01" * n,
-            b"save_path": save.encode(),
+            b"info-hash": p.ti.info_hash().to_bytes(), b"pieces": bytes(pieces(args, n)),
+            b"save_path": args.save.encode(),
         }
         q = lt.read_resume_data(lt.bencode(resume))
         q.ti = p.ti
         # Resume data replaces the trackers of the torrent.
         q.trackers = [t.url for t in p.ti.trackers()]
         p = q
-    p.save_path = save
+        if args.have:
+            # It wants nothing more, and writes nothing.
+            p.piece_priorities = [0] * n
+            p.flags |= lt.torrent_flags.upload_mode
+    p.save_path = args.save
     p.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     return p
 
 
+def pieces(args, n):
+    return [int(digit) for digit in args.have] if args.have else [1] * n
+
+
 def main():
-    mode, listen, torrent, save = sys.argv[1:5]
-    limit = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=("seed", "leech"))
+    parser.add_argument("listen")
+    parser.add_argument("torrent")
+    parser.add_argument("save")
+    parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--have", default="")
+    parser.add_argument("--no-utp", action="store_true")
+    parser.add_argument("--peer", action="append", default=[])
+    args = parser.parse_args()
     session = lt.session({
-        "listen_interfaces": listen, "enable_dht": False, "enable_lsd": False,
+        "listen_interfaces": args.listen, "enable_dht": False, "enable_lsd": False,
         "enable_upnp": False, "enable_natpmp": False,
+        "enable_outgoing_utp": not args.no_utp,
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.tracker_notification
         | lt.alert.category_t.peer_notification | lt.alert.category_t.status_notification,
     })
-    handle = session.add_torrent(parameters(mode, torrent, save))
-    if limit:
+    handle = session.add_torrent(parameters(args))
+    if args.limit:
         # The session's own limit does not hold for peers in the local network.
-        handle.set_upload_limit(limit)
+        handle.set_upload_limit(args.limit)
+    n = handle.torrent_file().num_pieces()
+    want = sum(pieces(args, n))
+    checking = (lt.torrent_status.checking_files, lt.torrent_status.checking_resume_data)
     threading.Thread(target=lambda: answer(handle), daemon=True).start()
-    said = False
+    connected = said = False
     while True:
-        session.wait_for_alert(50)
+        session.wait_for_alert(5 if args.peer else 50)
         for alert in session.pop_alerts():
             print(time.strftime("%H:%M:%S"), alert, file=sys.stderr, flush=True)
-        if not said and handle.status().is_seeding:
+        status = handle.status()
+        if status.state in checking:
+            continue
+        if not connected:  # libtorrent forgets peers that it is given while it checks
+            connected = True
+            for peer in args.peer:
+                ip, port = peer.rsplit(":", 1)
+                handle.connect_peer((ip, int(port)))
+        if not said and status.num_pieces == want and (status.is_seeding or args.have):
             said = True
-            print("ready" if mode == "seed" else "done", flush=True)
+            print("ready" if args.mode == "seed" else "done", flush=True)
 
 
 def answer(handle):
