@@ -4,6 +4,9 @@
 
 GO       ?= go
 FUZZTIME ?= 20s
+# Of each benchmark on real mounts: how often it is measured. SWARMFS_BENCH_MIB
+# is the size of the large file.
+ROUNDS   ?= 1
 SEEDS    ?= 500
 # Packages without sockets or mounts of their own: quick under the race detector.
 PURE      = ./metainfo/... ./swarm/wire/... ./swarm/engine/... ./swarm/tracker/...
@@ -42,8 +45,10 @@ race-pure:
 fuzz:                    ## every fuzz target for FUZZTIME
 	@GO="$(GO)" .ci/fuzz.sh $(FUZZTIME)
 
-bench:                   ## Go benchmarks, with allocations
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench:                   ## Go benchmarks with allocations, then those of the command on real mounts
+	@.ci/setup.sh test
+	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /integration$$)
+	$(GO) test -run '^$$' -bench Mount -benchtime $(ROUNDS)x -timeout 60m ./integration
 
 build:                   ## bin/swarmfs
 	$(GO) build -o bin/swarmfs ./cmd/swarmfs

@@ -26,7 +26,9 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
-	if mode := os.Getenv(readerVar); mode != "" {
+	if mode := os.Getenv(readerVar); benchReaders[mode] != nil {
+		return benchReaderMain(mode, os.Args[1:])
+	} else if mode != "" {
 		return readerMain(mode, os.Args[1:])
 	}
 	switch os.Getenv(stageVar) {
