@@ -21,8 +21,8 @@ test:                    ## all tests, with real clients, a real kernel and real
 	@.ci/setup.sh test
 	$(GO) test -timeout 30m ./...
 
-sim:                     ## SEEDS random players in simulated swarms, beside an omniscient scheduler
-	$(GO) test ./swarm -count=1 -timeout 30m -run 'TestSim$$' -seeds=$(SEEDS)
+sim:                     ## SEEDS random players in simulated swarms beside an omniscient scheduler; all goals
+	$(GO) test ./swarm -count=1 -timeout 30m -run 'TestSim$$|TestLab|TestRealPrograms' -seeds=$(SEEDS)
 
 integration:             ## only the tests with real clients, one line each
 	@.ci/setup.sh test

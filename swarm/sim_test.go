@@ -19,6 +19,7 @@ import (
 var (
 	simSeeds = flag.Int("seeds", 0, "run the random players of seeds 1 to this; 0: only those in testdata/lab/seeds.txt")
 	simFrom  = flag.Int("from", 1, "with -seeds: the first seed")
+	simLog   = flag.Bool("simlog", false, "log all that happens in the scenarios of testdata/lab")
 	simSeed  = flag.Uint64("seed", 0, "run the random player of this seed alone, and log all that happens")
 )
 
@@ -149,6 +150,7 @@ func TestSim(t *testing.T) {
 		fmt.Println(randomPlayer(*simSeed))
 		log = bubbleLog
 	case *simSeeds != 0:
+		list = nil
 		for seed := *simFrom; seed <= *simSeeds; seed++ {
 			list = append(list, uint64(seed))
 		}

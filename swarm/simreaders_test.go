@@ -1,12 +1,10 @@
 package swarm
 
 import (
-	"bufio"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"swarmfs/swarm/engine"
@@ -60,34 +58,62 @@ func (s *seat) random() {
 	}
 }
 
-// replay reads as a trace says: a line is the time in milliseconds since the
-// first, the offset and the length. Who is behind its time reads at once.
+// replay reads as a real program did. A read comes when all those are answered
+// that the program had the answers of, and after as much time as it took to
+// think: where we are slower than what was recorded, all comes later.
 func (s *seat) replay() {
-	f, err := os.Open(filepath.Join("testdata", "lab", s.spec.file))
-	if err != nil {
-		s.t.Fatal(err)
+	i := slices.IndexFunc(loadTraces(s.t), func(tr *trace) bool { return tr.name == s.spec.file })
+	if i < 0 {
+		s.t.Fatalf("no trace %q", s.spec.file)
 	}
-	defer f.Close()
-	start := time.Now()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		if strings.TrimSpace(text) == "" {
-			continue
+	ops := loadTraces(s.t)[i].ops
+	files := map[int]*seat{}
+	done := make([]time.Duration, len(ops)) // when answered; 0: not yet
+	var mu sync.Mutex
+	answered := sync.NewCond(&mu)
+	var g sync.WaitGroup
+	last := s.now() // when the operation before came
+	for i, op := range ops {
+		begin := last
+		if i > 0 {
+			begin += op.at - ops[i-1].at
 		}
-		var ms float64
-		var off, n int64
-		if _, err := fmt.Sscan(text, &ms, &off, &n); err != nil {
-			s.t.Fatalf("%s: %q: %v", s.spec.file, text, err)
+		mu.Lock()
+		for j, before := range ops[:i] {
+			if end := before.at + before.waited; before.kind == traceRead && end <= op.at {
+				for done[j] == 0 {
+					answered.Wait()
+				}
+				begin = max(begin, done[j]+op.at-end)
+			}
 		}
-		s.pause(seconds(ms/1000) - time.Since(start))
-		if s.at(off, n) != nil {
-			return
+		mu.Unlock()
+		s.net.Sleep(max(begin-s.now(), time.Microsecond), s.key)
+		last = s.now()
+		switch op.kind {
+		case traceOpen:
+			files[op.handle] = s.another()
+		case traceClose:
+			files[op.handle].close()
+		case traceRead:
+			file := files[op.handle]
+			g.Go(func() {
+				_ = file.at(op.off, op.n) // it is kept
+				mu.Lock()
+				defer mu.Unlock()
+				done[i] = s.now()
+				answered.Broadcast()
+			})
 		}
 	}
-	if lines.Err() != nil {
-		s.t.Fatal(lines.Err())
-	}
+	g.Wait()
+}
+
+// another opens the file once more.
+func (s *seat) another() *seat {
+	file := *s
+	file.open()
+	return &file
 }
 
 // steps does one thing after the other.
@@ -113,6 +139,8 @@ func (s *seat) steps() {
 				s.t.Fatalf("step %q", step)
 			}
 			s.pause(seconds(d))
+		case "forget":
+			s.all.forget()
 		case "close":
 			s.close()
 		case "reopen":
@@ -143,7 +171,8 @@ const (
 
 // player plays the file, from one seek to the next.
 func (s *seat) player() {
-	pos := int64(0)
+	place := func(share float64) int64 { return int64(share*float64(len(s.c.data))) / playChunk * playChunk }
+	pos := place(s.spec.play.first)
 	seeks := s.spec.play.seeks
 	for {
 		dur, last := s.spec.play.dur, len(seeks) == 0
@@ -155,7 +184,7 @@ func (s *seat) player() {
 		if last {
 			return
 		}
-		pos = int64(seeks[0].to*float64(len(s.c.data))) / playChunk * playChunk
+		pos = place(seeks[0].to)
 		seeks = seeks[1:]
 	}
 }

@@ -146,7 +146,7 @@ func (v unhurried) ReadAt(piece int, p []byte, off int) (int, error) {
 
 // simBytes is what all simulated files begin with.
 var simBytes = sync.OnceValue(func() []byte {
-	b := make([]byte, 64<<20)
+	b := make([]byte, 112<<20)
 	rand.NewChaCha8([32]byte{'s', 'i', 'm'}).Read(b)
 	return b
 })
@@ -423,6 +423,13 @@ func (m *measured) add(took time.Duration, err error) {
 	}
 }
 
+// forget begins the reads anew.
+func (m *measured) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waits = nil
+}
+
 func (m *measured) stall(late time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -435,4 +442,13 @@ func (m *measured) done(took time.Duration, seg ...segment) {
 	defer m.mu.Unlock()
 	m.time = max(m.time, took)
 	m.segments = append(m.segments, seg...)
+}
+
+// quantile returns how long reads took.
+func (m *measured) quantile(q float64) time.Duration {
+	if len(m.waits) == 0 {
+		return 0
+	}
+	list := slices.Sorted(slices.Values(m.waits))
+	return list[min(int(q*float64(len(list))), len(list)-1)]
 }

@@ -48,15 +48,17 @@ import (
 // at=D, when it begins.
 //
 //	copy from=SIZE to=SIZE chunk=128KiB rate=SIZE    in sequence, paced by rate
-//	player bitrate=SIZE start=D ahead=D for=D seek=D:P%,D:P%
+//	player bitrate=SIZE start=D ahead=D for=D first=P% seek=D:P%,D:P%
 //	              plays after so much media is there, and reads so much ahead; a
 //	              seek comes after so much play since the last
 //	random n=64 size=64KiB think=D
 //	probes size=64KiB                                head and tail
-//	trace file=NAME                                  lines "ms offset length"
-//	steps read:OFFSET+SIZE wait:D reopen close       one after the other
+//	trace file=NAME    what a real program read (testdata/traces)
+//	steps read:OFFSET+SIZE wait:D forget reopen close    one after the other;
+//	              forget leaves out the times of the reads before
 //
-// expect NAME METRIC OP VALUE [UNIT]: OP is <=, >= or =. NAME is a reader; its
+// expect or goal NAME METRIC OP VALUE [UNIT]: a goal is not reached yet, and fails
+// only make sim. OP is <=, >= or =. NAME is a reader; its
 // metrics are startup, seek (the longest), stalls, stalled, time, p50, p95, max
 // (of one read) and errors, of which there are to be none if nothing is said. Or
 // it is a torrent: fetched (bytes, by the bytes of pieces touched), duplicates
@@ -118,6 +120,7 @@ type readerSpec struct {
 type playSpec struct {
 	bitrate           int64
 	start, ahead, dur time.Duration
+	first             float64 // share of the file
 	seeks             []seekSpec
 }
 
@@ -132,6 +135,7 @@ type expectation struct {
 	value          float64 // seconds, bytes, a share, or a number
 	ideal          bool
 	without        string
+	goal           bool // not reached yet
 }
 
 // args are the words of a line that are not taken yet.
@@ -244,7 +248,7 @@ func parseScenario(name, text string) (*scenario, error) {
 		}
 	}
 	if len(sc.torrents) == 0 {
-		return nil, errors.New(name + ": no torrent")
+		return nil, fmt.Errorf("%s: no torrent", name)
 	}
 	return sc, nil
 }
@@ -265,8 +269,10 @@ func (sc *scenario) parseLine(a *args) error {
 	case "reader":
 		t := sc.torrents[len(sc.torrents)-1]
 		t.readers = append(t.readers, parseReader(a))
-	case "expect":
-		sc.expects = append(sc.expects, parseExpect(a))
+	case "expect", "goal":
+		e := parseExpect(a)
+		e.goal = kind == "goal"
+		sc.expects = append(sc.expects, e)
 	default:
 		return fmt.Errorf("%q is not known", kind)
 	}
@@ -317,7 +323,8 @@ func parseReader(a *args) *readerSpec {
 		r.chunk, r.rate = a.bytes("chunk", "128KiB"), a.bytes("rate", "0")
 	case "player":
 		r.play = playSpec{
-			bitrate: a.bytes("bitrate", "500KB"), start: a.time("start", "1s"), ahead: a.time("ahead", "4s"), dur: a.time("for", "0s"),
+			bitrate: a.bytes("bitrate", "500KB"), first: a.amount("first", "0%"),
+			start: a.time("start", "1s"), ahead: a.time("ahead", "4s"), dur: a.time("for", "0s"),
 		}
 		for _, s := range strings.FieldsFunc(a.value("seek", ""), func(c rune) bool { return c == ',' }) {
 			after, to, _ := strings.Cut(s, ":")
