@@ -224,6 +224,12 @@ func (e *Engine) pickLoose(p *peer, limit tier) *partial {
 // has few of them is searched by its own list instead.
 const rarestProbes = 64
 
+// Pieces begun and asked of nobody in part are memory that serves nobody, and
+// are fetched again after a crash. Beyond one and a half a peer, or so many bytes
+// of them, another is begun only for a peer that would be idle. (The bounds are
+// libtorrent's.)
+const maxLoose = 32 << 20
+
 // pickBackground goes on with what is begun before it begins another piece, so
 // that few are half done.
 func (e *Engine) pickBackground(p *peer) *partial {
@@ -232,6 +238,10 @@ func (e *Engine) pickBackground(p *peer) *partial {
 	}
 	if t := e.pickLoose(p, tierBackground); t != nil {
 		return t
+	}
+	begun := len(e.loose)
+	if p.requests.len() > 0 && (2*begun >= 3*len(e.peers) || int64(begun)*e.layout.PieceLength >= maxLoose) {
+		return nil
 	}
 	if i := e.rarestOf(p); i >= 0 {
 		return e.openPartial(i, tierBackground)
