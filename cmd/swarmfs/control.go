@@ -131,7 +131,8 @@ type place struct {
 }
 
 // find looks for what a user named: a path in the mount if there is one, else a
-// name in the mount, else an infohash.
+// name in the mount, else an infohash, else a path from the mountpoint on, which
+// is how files are shown.
 func (m *mounter) find(of api.Target) (place, error) {
 	below, inside := m.below(of.Path)
 	if inside && below == "" {
@@ -146,6 +147,9 @@ func (m *mounter) find(of api.Target) (place, error) {
 		if t.name == of.Arg || strings.EqualFold(t.torrent.Info.Hash.String(), of.Arg) {
 			return place{t, metainfo.Root}, nil
 		}
+	}
+	if p, ok := m.walk(filepath.Clean(of.Arg)); ok {
+		return p, nil
 	}
 	switch {
 	case inside:

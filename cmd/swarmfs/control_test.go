@@ -104,7 +104,12 @@ func TestFindTakesPathsNamesAndInfohashes(t *testing.T) {
 		{Arg: "x", Path: "/mnt/t/album/d/b/more"}:                    "",
 		{Arg: "x", Path: "/mnt/tt/album"}:                            "",
 		{Arg: "x", Path: "/mnt/t/../t2/album"}:                       "",
-		{Arg: "album/a", Path: "album/a"}:                            "",
+		{Arg: "album/a", Path: "album/a"}:                            "album/a",
+		{Arg: "album/d/", Path: "/home/me/album/d"}:                  "album/d",
+		{Arg: "/album/a", Path: "/album/a"}:                          "",
+		{Arg: "../album/a", Path: "/home/album/a"}:                   "",
+		{Arg: "album/../one", Path: "/home/me/one"}:                  "one",
+		{Arg: "album/x", Path: "/home/me/album/x"}:                   "",
 		{Arg: "x", Path: "/mnt/t/.swarmfs/version"}:                  "",
 		{Arg: "x", Path: "/mnt/t/album/" + strings.Repeat("../", 9)}: "",
 	} {
@@ -118,6 +123,51 @@ func TestFindTakesPathsNamesAndInfohashes(t *testing.T) {
 		if got != want {
 			t.Errorf("%+v: got %q, %v, want %q", of, got, err, want)
 		}
+	}
+}
+
+func TestStatusTellsHowFarAFolderAndPinsAre(t *testing.T) {
+	c, _ := daemonAt(t, t.TempDir(), 64<<20, album(t))
+	if _, err := c.Pin(t.Context(), api.Target{Arg: "album/d/b"}); err != nil {
+		t.Fatal(err)
+	}
+	held(t, c, album(t).torrent.Info, 1)
+	for arg, want := range map[string]api.File{
+		"album/a":   {Path: "album/a", Length: 20 << 10, Pieces: 2, PiecesHeld: 1},
+		"album/d":   {Path: "album/d", Length: 20<<10 + 1, Pieces: 2, PiecesHeld: 1},
+		"album/d/b": {Path: "album/d/b", Length: 20 << 10, Pieces: 2, PiecesHeld: 1, Pinned: true},
+	} {
+		st, err := c.Status(t.Context(), api.Target{Arg: arg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := st.Torrents[0]; *got.File != want || got.PinnedHeld != 1 || pinnedPieces(&got) != 2 {
+			t.Errorf("%s: got %+v, %d of %d pinned pieces held, want %+v and 1 of 2", arg, *got.File, got.PinnedHeld, pinnedPieces(&got), want)
+		}
+	}
+	st, err := c.Status(t.Context(), api.Target{Arg: "album"})
+	if err != nil || st.Torrents[0].File != nil {
+		t.Errorf("of a torrent: got %+v, %v", st, err)
+	}
+}
+
+// held puts a piece of the album into the cache.
+func held(t *testing.T, c *controller, info *metainfo.Info, piece int) {
+	t.Helper()
+	v, err := c.store.Volume(info.Hash, geometry(info))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Repeat("a", 20<<10) + strings.Repeat("b", 20<<10) + "c"
+	d, err := v.Draft(piece, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.WriteBlock(0, []byte(all[piece*16<<10:(piece+1)*16<<10])); err != nil {
+		t.Fatal(err)
+	}
+	if !d.Verify() || d.Commit() != nil {
+		t.Fatal("the piece is not taken")
 	}
 }
 

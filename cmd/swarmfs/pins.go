@@ -47,7 +47,8 @@ func (c *controller) repin(of api.Target, change func(*shownTorrent, []int) erro
 		return api.Done{}, withCode(exitData, fmt.Errorf("remember pins of %s beyond this run: %w", t.name, err))
 	}
 	done := api.Done{Name: name}
-	done.Pieces, done.Bytes = p.extent()
+	pieces, size := p.extent()
+	done.Pieces, done.Bytes = len(pieces), size
 	return done, nil
 }
 
@@ -119,18 +120,18 @@ func (p place) files() []int {
 	return files
 }
 
-// extent counts the pieces that hold the files, and the bytes of the files.
-func (p place) extent() (pieces int, size int64) {
+// extent returns the pieces that hold the files, and the bytes of the files.
+func (p place) extent() (pieces map[int]bool, size int64) {
 	info := p.torrent.torrent.Info
 	layout := info.Layout()
-	seen := make(map[int]bool)
+	pieces = make(map[int]bool)
 	for _, i := range p.files() {
 		f := &info.Files[i]
 		size += f.Length
 		first, end := layout.Pieces(f.Offset, f.Length)
 		for piece := first; piece < end; piece++ {
-			seen[piece] = true
+			pieces[piece] = true
 		}
 	}
-	return len(seen), size
+	return pieces, size
 }

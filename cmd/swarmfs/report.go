@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +25,8 @@ func (c *controller) Status(ctx context.Context, of api.Target) (*api.Status, er
 	}
 	st := c.report(ctx, nil)
 	t := p.torrent.report(ctx, true)
-	if tree := p.torrent.torrent.Info.Tree(); !tree.IsDir(p.node) {
-		t.File = p.torrent.fileReport(p.node)
+	if tree := p.torrent.torrent.Info.Tree(); p.node != metainfo.Root || !tree.IsDir(p.node) {
+		t.File = p.fileReport()
 	}
 	st.Torrents = append(st.Torrents, t)
 	return st, nil
@@ -74,6 +73,7 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 		BytesDuplicated: s.Duplicate, BytesUploaded: s.Uploaded,
 		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),
 	}
+	r.PinnedHeld = t.pinnedHeld(r.Pinned)
 	switch {
 	case s.Failure != nil:
 		r.Failed = s.Failure.Error()
@@ -112,21 +112,42 @@ func peerReport(p swarm.PeerStatus) api.Peer {
 	}
 }
 
-// fileReport describes a file of the torrent.
-func (t *shownTorrent) fileReport(n metainfo.Node) *api.File {
-	info := t.torrent.Info
-	i := info.Tree().File(n)
-	f := &info.Files[i]
-	first, end := info.Layout().Pieces(f.Offset, f.Length)
-	r := &api.File{Path: t.nodePath(n), Length: f.Length, Pieces: end - first}
-	r.Pinned = slices.ContainsFunc(t.run.PinnedFiles(), func(s cache.Span) bool { return s.First <= i && i < s.End })
+// fileReport describes a file of the torrent, or the files of a folder.
+func (p place) fileReport() *api.File {
+	t := p.torrent
+	pinned := make(map[int]bool)
+	for _, i := range swarm.Expand(t.run.PinnedFiles(), len(t.torrent.Info.Files)) {
+		pinned[i] = true
+	}
+	r := &api.File{Path: t.nodePath(p.node), Pinned: true}
+	for _, i := range p.files() {
+		r.Pinned = r.Pinned && pinned[i]
+	}
 	held := engine.Bitmap(t.run.Pieces())
-	for piece := first; piece < end; piece++ {
+	pieces, length := p.extent()
+	r.Pieces, r.Length = len(pieces), length
+	for piece := range pieces {
 		if held.Has(piece) {
 			r.PiecesHeld++
 		}
 	}
 	return r
+}
+
+// pinnedHeld counts the pieces in spans that are held.
+func (t *shownTorrent) pinnedHeld(spans []api.Span) int {
+	if len(spans) == 0 {
+		return 0
+	}
+	n, held := 0, engine.Bitmap(t.run.Pieces())
+	for _, s := range spans {
+		for piece := s.First; piece < s.End; piece++ {
+			if held.Has(piece) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func pinSpans(spans []cache.Span) []api.Span {

@@ -74,7 +74,7 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "wasted: %d\n", r.BytesWasted)
 	fmt.Fprintf(&b, "duplicated: %d\n", r.BytesDuplicated)
 	fmt.Fprintf(&b, "uploaded: %d\n", r.BytesUploaded)
-	fmt.Fprintf(&b, "pinned pieces: %d\n", pinnedPieces(&r))
+	fmt.Fprintf(&b, "pinned pieces: %d of %d\n", r.PinnedHeld, pinnedPieces(&r))
 	fmt.Fprintf(&b, "waiting reads: %d\n", r.Waiting)
 	for i := range r.Reads {
 		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i]))

@@ -35,7 +35,10 @@ func statusTable(st *api.Status, terminal bool) string {
 	for i := range st.Torrents {
 		t := &st.Torrents[i]
 		name := printable(t.Name)
-		if len(t.Pinned) > 0 {
+		switch n := pinnedPieces(t); {
+		case n > t.PinnedHeld:
+			name += " [pinned " + percent(t.PinnedHeld, n) + "]"
+		case n > 0:
 			name += " [pinned]"
 		}
 		if t.Failed != "" {
@@ -81,7 +84,10 @@ func (p *printer) torrent(t *api.Torrent) {
 	p.line("held:     %s (%s)", heldText(t.PiecesHeld, t.Pieces), percent(t.PiecesHeld, t.Pieces))
 	p.line("fetched:  %s, %s wasted, %s twice", bytesText(t.BytesFetched), bytesText(t.BytesWasted), bytesText(t.BytesDuplicated))
 	p.line("uploaded: %s", bytesText(t.BytesUploaded))
-	p.line("fetching: %s in the background, %s pinned", t.Background, plural(pinnedPieces(t), "piece"))
+	p.line("fetching: what is read; in the background: %s", t.Background)
+	if n := pinnedPieces(t); n > 0 {
+		p.line("pinned:   %s held (%s)", heldText(t.PinnedHeld, n), percent(t.PinnedHeld, n))
+	}
 	if t.Failed != "" {
 		p.line("failed:   %s", printable(t.Failed))
 	}

@@ -28,7 +28,7 @@ func hugeStatus(detail bool) *api.Status {
 			}},
 			{File: "f", Verifying: true},
 		},
-		Pinned: []api.Span{{First: 0, End: 1 << 30}}, Background: "opened", Failed: "torrent has failed\n",
+		Pinned: []api.Span{{First: 0, End: 1 << 30}}, PinnedHeld: 1 << 28, Background: "opened", Failed: "torrent has failed\n",
 	}
 	st := &api.Status{
 		Version: "0.1.0", PID: 4194304, Mount: "/mnt/" + nasty, Uptime: 1e7, Listen: []string{"[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "0.0.0.0:6881"},
@@ -62,7 +62,7 @@ func TestStatusFitsATerminal(t *testing.T) {
 
 func TestStatusIsNotCutInAPipe(t *testing.T) {
 	text := statusTable(hugeStatus(false), false)
-	if !strings.Contains(text, strings.Repeat("名前", 60)+".mkv [pinned]\n") {
+	if !strings.Contains(text, strings.Repeat("名前", 60)+".mkv [pinned 25.0%]\n") {
 		t.Errorf("the name is cut:\n%s", text)
 	}
 	if strings.Contains(text, "\x1b") {

@@ -96,12 +96,13 @@ type Torrent struct {
 	Waiting         int    `json:"waiting"` // reads
 	Reads           []Read `json:"reads"`   // those that wait longest
 	Pinned          []Span `json:"pinned"`  // pieces
+	PinnedHeld      int    `json:"pinned_held"`
 	Background      string `json:"background"`
 	Failed          string `json:"failed,omitempty"` // why it stands still
 
 	// Only of a torrent that was asked for.
 	PeerList []Peer `json:"peer_list,omitzero"`
-	File     *File  `json:"file,omitempty"` // when a file of it was
+	File     *File  `json:"file,omitempty"` // when a file or folder of it was
 }
 
 // Span is a range of pieces, End not included.
@@ -110,13 +111,13 @@ type Span struct {
 	End   int `json:"end"`
 }
 
-// File is one file of a torrent.
+// File is one file of a torrent, or all files of a folder.
 type File struct {
 	Path       string `json:"path"` // below the mountpoint
 	Length     int64  `json:"length"`
 	Pieces     int    `json:"pieces"`
 	PiecesHeld int    `json:"pieces_held"`
-	Pinned     bool   `json:"pinned"`
+	Pinned     bool   `json:"pinned"` // all of it
 }
 
 // Read is a read that waits, and why.
