@@ -156,7 +156,9 @@ func setUpNamespaces() error {
 	return ipBatch("",
 		"link set lo mtu 1500",
 		"link set lo up",
-		"link add br0 type bridge",
+		// A bridge without an address of its own takes its ports' lowest. Then a
+		// new port may change it, and who knew the old one loses the test process.
+		"link add br0 address 02:00:00:00:00:01 type bridge",
 		"addr add "+hubIP+"/16 dev br0",
 		"link set br0 up",
 	)
