@@ -24,7 +24,10 @@ func BenchmarkMountPlayer(b *testing.B) {
 		ways = append(ways, link{delay: 20 * time.Millisecond, rate: rate})
 	}
 	have := unevenPieces(int(c.size / c.pieceLength))
+	seek := c.size / 10 * 7
 	f := newFigures(b)
+	f.add("ideal-start-s", idealStart(c, ways, have, 0))
+	f.add("ideal-seek-s", idealStart(c, ways, have, seek))
 	var worst readings
 	for b.Loop() {
 		var mounts []*mounted
@@ -34,7 +37,7 @@ func BenchmarkMountPlayer(b *testing.B) {
 			seeders := seedLibtorrents(b, c, ways, have)
 			m := benchMount(b, seeders.addresses, nil, c.torrent)
 			// A quarter of the film, then from 70 % on to its end.
-			r := startReader(b, "player", film(m.path(c, c.files[0]), c.size/4, c.size/10*7, c.size)...)
+			r := startReader(b, "player", film(m.path(c, c.files[0]), c.size/4, seek, c.size)...)
 			mounts, swarms, readers = append(mounts, m), append(swarms, seeders), append(readers, r)
 		}
 		for i, r := range readers {
@@ -76,6 +79,31 @@ func unevenPieces(n int) []string {
 	first := strings.Repeat("1", n/2) + strings.Repeat("0", n-n/2)
 	second := strings.Repeat("0", n/2) + strings.Repeat("1", n-n/2)
 	return []string{"", first, second, string(half)}
+}
+
+// idealStart is how many seconds nobody can do without until a player has its
+// first second from byte at on: a round trip, and for any of the pieces that
+// all who have one of them are busy with these alone.
+func idealStart(c *content, ways []link, have []string, at int64) float64 {
+	first := at / c.pieceLength
+	n := (at+filmRate)/c.pieceLength - first + 1
+	var longest float64
+	for set := 1; set < 1<<n; set++ {
+		var bytes, rate int64
+		for i := range n {
+			bytes += int64(set>>i&1) * c.pieceLength
+		}
+		for i, way := range ways {
+			for k := range n {
+				if set>>k&1 == 1 && (have[i] == "" || have[i][first+k] == '1') {
+					rate += way.rate
+					break
+				}
+			}
+		}
+		longest = max(longest, float64(bytes)/float64(rate))
+	}
+	return longest + 2*ways[0].delay.Seconds()
 }
 
 // Two players and a cp at once in one torrent: the players must not notice the
