@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -431,6 +432,39 @@ func TestGreetingsMakeRoomForNewcomersOfOtherAddresses(t *testing.T) {
 }
 
 // A torrent may go before the session has begun to serve.
+func TestTorrentsThatComeAndGoLeaveNoGoroutine(t *testing.T) {
+	c := makeContent(t, mebibyte)
+	simulate(t, func(l *lab) {
+		n := l.node(nodeOptions{})
+		n.add(c)
+		time.Sleep(time.Second)
+		before := runtime.NumGoroutine()
+		for range 50 {
+			if err := n.Remove(c.meta.Info.Hash); err != nil {
+				t.Fatal(err)
+			}
+			tor := n.add(c)
+			for i := range 8 {
+				l.peers.Go(func() {
+					if err := n.open(tor, c).read(i*pieceLen, 10); !errors.Is(err, ErrClosed) {
+						t.Errorf("got %v of a torrent that was removed", err)
+					}
+				})
+			}
+			time.Sleep(time.Second)
+		}
+		if err := n.Remove(c.meta.Info.Hash); err != nil {
+			t.Fatal(err)
+		}
+		l.peers.Wait()
+		n.add(makeContent(t, 2*mebibyte))
+		time.Sleep(time.Second)
+		if got := runtime.NumGoroutine(); got > before {
+			t.Errorf("%d goroutines, before it were %d", got, before)
+		}
+	})
+}
+
 func TestRemoveBeforeServeEndsTheTorrent(t *testing.T) {
 	store, err := cache.Open(cache.Options{})
 	if err != nil {

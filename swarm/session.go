@@ -139,6 +139,9 @@ func (s *Session) Remove(h metainfo.Hash) error {
 	s.mu.Lock()
 	t := s.torrents[h]
 	delete(s.torrents, h)
+	if t != nil {
+		t.forgetVolume() // before another of that hash is told by it
+	}
 	s.mu.Unlock()
 	if t == nil {
 		return errors.New("no such torrent")

@@ -79,6 +79,13 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	return t
 }
 
+// forgetVolume has the Volume, which stays in the store, hold on to nothing here.
+func (t *Torrent) forgetVolume() {
+	if n, ok := t.volume.(notifier); ok {
+		n.Notify(nil, nil)
+	}
+}
+
 // Info returns what the torrent is.
 func (t *Torrent) Info() *metainfo.Info { return t.info }
 

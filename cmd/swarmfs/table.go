@@ -125,7 +125,11 @@ func (p *printer) reads(t *api.Torrent, n int) {
 		r := &t.Reads[i]
 		p.line("  %s", printable(r.File))
 		_, why, _ := strings.Cut(readText(r), ": piece")
+		why, asked, wasAsked := strings.Cut(why, ", asked ")
 		p.line("    at %s, piece%s", bytesText(r.Offset), why)
+		if wasAsked {
+			p.line("    asked %s", asked)
+		}
 	}
 	if more := t.Waiting - n; more > 0 {
 		p.line("  and %d more", more)

@@ -60,6 +60,19 @@ func TestStatusFitsATerminal(t *testing.T) {
 	}
 }
 
+func TestAnOrdinaryReadIsShownWhole(t *testing.T) {
+	st := hugeStatus(false)
+	st.Torrents[0].Reads = []api.Read{{
+		File: "film.mkv", Offset: 150 << 20, Piece: 120002, Waited: 62.2, Availability: 12, Received: 4, Blocks: 256,
+		Asked: []api.Asked{{Address: "203.0.113.107:51413", Waited: 12.2}, {Address: "198.51.100.200:51413", Waited: 3.2}},
+	}}
+	want := "  film.mkv\n    at 150 MiB, piece 120002, 1m2s, 12 peers have it, 4 of 256 blocks in\n" +
+		"    asked 203.0.113.107:51413 12s ago, 198.51.100.200:51413 3.2s ago\n"
+	if text := statusTable(st, true); !strings.Contains(text, want) {
+		t.Errorf("got\n%s\nwant\n%s", text, want)
+	}
+}
+
 func TestStatusIsNotCutInAPipe(t *testing.T) {
 	text := statusTable(hugeStatus(false), false)
 	if !strings.Contains(text, strings.Repeat("名前", 60)+".mkv [pinned 25.0%]\n") {
