@@ -79,6 +79,7 @@ func randomPlayer(seed uint64) string {
 type played struct {
 	seed        uint64
 	text        string
+	kernel      bool
 	startup     float64 // ratio to the oracle's
 	start       time.Duration
 	seeks       []float64
@@ -102,6 +103,7 @@ func playSeed(t *testing.T, seed uint64, log func(string, ...any)) *played {
 	}
 	out := sc.run(t, "", log)
 	m, film := out.readers["tv"], out.torrents["film"]
+	p.kernel = m.spec.kernel
 	o := newOracle(film.spec, sc.seed)
 	for i := range m.segments {
 		seg := &m.segments[i]
@@ -142,7 +144,7 @@ func (p *played) fault(format string, v ...any) {
 // TestSim plays random players in virtual time and compares them with the
 // oracle: no stall where it has none, and a start within 1.5 times its.
 func TestSim(t *testing.T) {
-	list := keptSeeds(t)
+	list, open := keptSeeds(t)
 	log := func(string, ...any) {}
 	switch {
 	case *simSeed != 0:
@@ -150,10 +152,12 @@ func TestSim(t *testing.T) {
 		fmt.Println(randomPlayer(*simSeed))
 		log = bubbleLog
 	case *simSeeds != 0:
-		list = nil
+		list = append(list, open...)
 		for seed := *simFrom; seed <= *simSeeds; seed++ {
 			list = append(list, uint64(seed))
 		}
+		slices.Sort(list)
+		list = slices.Compact(list)
 	}
 	began := time.Now()
 	var mu sync.Mutex
@@ -191,35 +195,46 @@ func bubbleLog(format string, v ...any) {
 	fmt.Printf(format+"\n", v...)
 }
 
-// keptSeeds are those that always run.
-func keptSeeds(t *testing.T) []uint64 {
+// keptSeeds are those that always run, and those that make sim always runs.
+func keptSeeds(t *testing.T) (kept, open []uint64) {
 	f, err := os.Open("testdata/lab/seeds.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var list []uint64
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		text, _, _ := strings.Cut(lines.Text(), "#")
-		if text = strings.TrimSpace(text); text == "" {
+		number, isOpen := strings.CutPrefix(strings.TrimSpace(text), "open ")
+		if number == "" {
 			continue
 		}
-		seed, err := strconv.ParseUint(text, 10, 64)
+		seed, err := strconv.ParseUint(number, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		list = append(list, seed)
+		if isOpen {
+			open = append(open, seed)
+		} else {
+			kept = append(kept, seed)
+		}
 	}
-	return list
+	if lines.Err() != nil {
+		t.Fatal(lines.Err())
+	}
+	return kept, open
 }
 
 // summary is a table of how the players fared.
 func summary(all []*played, took time.Duration) string {
-	var starts, seeks, dups []float64
+	var starts, direct, seeks, dups []float64
 	failed, slow, stalled, unavoidable := 0, 0, 0, 0
 	for _, p := range all {
-		starts = append(starts, p.startup)
+		if p.kernel {
+			starts = append(starts, p.startup)
+		} else {
+			direct = append(direct, p.startup)
+		}
 		seeks = append(seeks, p.seeks...)
 		dups = append(dups, p.duplicates)
 		failed += b2i(len(p.faults) > 0)
@@ -234,7 +249,7 @@ func summary(all []*played, took time.Duration) string {
 	for _, row := range []struct {
 		name string
 		list []float64
-	}{{"startup, of the oracle's", starts}, {"seeks, of the oracle's", seeks}, {"share fetched twice", dups}} {
+	}{{"start by kernel / oracle's", starts}, {"start direct / oracle's", direct}, {"seeks / oracle's", seeks}, {"share fetched twice", dups}} {
 		slices.Sort(row.list)
 		fmt.Fprintf(&b, "%-28s", row.name)
 		for _, q := range []float64{0.5, 0.9, 0.95, 0.99, 1} {

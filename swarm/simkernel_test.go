@@ -28,7 +28,8 @@ type kernel struct {
 	pages   []pageState
 	marked  map[int]bool // pages whose reader has the next window asked for
 	failed  map[int]error
-	flying  int // READs
+	flying  int       // READs
+	sent    time.Time // the newest of them
 	ra      window
 	prev    int // the last page that was read; -1: none
 }
@@ -49,7 +50,8 @@ const (
 	// The mount's own numbers: read_ahead_kb, and the largest READ.
 	maxWindow = 1 << 20 / pageSize
 	maxREAD   = 256 << 10 / pageSize
-	// A READ comes so much after the one before, and may be overtaken.
+	// A READ is taken from the queue so much after the one before, and may be
+	// overtaken by the next on its way to the Reader.
 	readGap = 20 * time.Microsecond
 )
 
@@ -161,7 +163,6 @@ func (k *kernel) submit(start, size, marker int) {
 	if marker >= start && marker < end && k.pages[marker] == pageNone {
 		k.marked[marker] = true
 	}
-	gap := time.Duration(0)
 	for page := start; page < end; {
 		if k.pages[page] != pageNone {
 			page++
@@ -172,8 +173,12 @@ func (k *kernel) submit(start, size, marker int) {
 			k.pages[page] = pageAsked
 			page++
 		}
-		gap += readGap
-		k.send(from, page, gap+time.Duration(k.rng.Int64N(int64(2*readGap))))
+		now := time.Now()
+		if k.sent.Before(now) {
+			k.sent = now
+		}
+		k.sent = k.sent.Add(readGap)
+		k.send(from, page, k.sent.Sub(now)+time.Duration(k.rng.Int64N(int64(2*readGap))))
 	}
 }
 
