@@ -1,8 +1,12 @@
 package swarm
 
 import (
+	"cmp"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -185,6 +189,7 @@ func (k *kernel) submit(start, size, marker int) {
 // send has one READ on its way.
 func (k *kernel) send(from, end int, after time.Duration) {
 	k.flying++
+	k.s.all.asked([2]int64{int64(from) * pageSize, int64(end-from) * pageSize})
 	k.s.peers.Go(func() {
 		k.s.net.Sleep(after, k.s.key<<32|uint64(from))
 		off := int64(from) * pageSize
@@ -209,5 +214,34 @@ func (k *kernel) wait() {
 	defer k.mu.Unlock()
 	for k.flying > 0 {
 		k.changed.Wait()
+	}
+}
+
+// TestTheKernelReadsAheadAsTheRealOne compares the READs of programs that read in
+// sequence with those that were recorded of them on a mount.
+func TestTheKernelReadsAheadAsTheRealOne(t *testing.T) {
+	for name, chunk := range map[string]int{"cp": 128 << 10, "tar": 10 << 10, "rsync": 256 << 10} {
+		t.Run(name, func(t *testing.T) {
+			i := slices.IndexFunc(loadTraces(t), func(tr *trace) bool { return tr.name == name })
+			tr := loadTraces(t)[i]
+			var want [][2]int64
+			for _, op := range tr.ops {
+				if op.kind == traceRead {
+					want = append(want, [2]int64{op.off, op.n})
+				}
+			}
+			sc, err := parseScenario(name, fmt.Sprintf("torrent f file=%d\npeer p x2\nreader r kernel copy chunk=%d", tr.size, chunk))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := sc.run(t, "", func(string, ...any) {}).readers["r"].reads
+			last := &got[len(got)-1]
+			last[1] = min(last[1], tr.size-last[0])
+			slices.SortFunc(got, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
+			slices.SortFunc(want, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
+			if !slices.Equal(got, want) {
+				t.Errorf("got  %v\nwant %v", got, want)
+			}
+		})
 	}
 }

@@ -407,6 +407,7 @@ type measured struct {
 
 	mu       sync.Mutex
 	waits    []time.Duration // of every read
+	reads    [][2]int64      // offset and length of the kernel's READs
 	time     time.Duration   // of the longest
 	errs     []error
 	stalls   int
@@ -421,6 +422,12 @@ func (m *measured) add(took time.Duration, err error) {
 	if err != nil {
 		m.errs = append(m.errs, err)
 	}
+}
+
+func (m *measured) asked(read [2]int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads = append(m.reads, read)
 }
 
 // forget begins the reads anew.
