@@ -30,8 +30,9 @@ type Reader struct {
 	mu     sync.Mutex // guards the cursor and the window, held for arithmetic only
 	cursor engine.Cursor
 	window engine.Window
-	seeks  int  // of the cursor, when last looked at
-	posted bool // the loop knows that the window has changed
+	ahead  engine.Window // to be the window if a read has to wait
+	seeks  int           // of the cursor, when last looked at
+	posted bool          // the loop knows that the window has changed
 }
 
 // Open returns a Reader of the file with that index in Info.Files.
@@ -77,6 +78,7 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, cache.ErrMissing):
+			r.wait()
 			if err := w.wait(ctx, piece, last); err != nil {
 				return done, err
 			}
@@ -96,45 +98,59 @@ func (r *Reader) Close() error {
 }
 
 // advance moves the read-ahead window, and tells the loop when that changes
-// which pieces are in it.
+// which pieces are in it. What may be a probe gets none unless it has to wait:
+// what is held was looked at before, and will be by the next scan.
 func (r *Reader) advance(off, n int64) (seeks int) {
-	// A head that is held was looked at before, and will be by the next scan:
-	// what lies behind it is not wanted for that. Who reads on opens a window.
-	again := off == 0 && r.holds(off, n)
 	r.mu.Lock()
 	now := time.Duration(r.t.session.clock(time.Now()))
-	again = again && r.cursor.Sequence() == 0
 	ahead := r.cursor.Read(now, off, n, r.t.layout.PieceLength, r.t.session.opts.ReadAhead)
 	first, end := r.t.layout.Pieces(r.off+off, min(n+ahead, r.end-r.off-off))
 	w := engine.Window{Pos: first, End: end}
-	if ahead == 0 || again {
+	if ahead == 0 {
 		w = engine.Window{} // a probe, or a seek: what is read is asked for by itself
 	}
+	r.ahead = w
 	seeks = r.cursor.Seeks()
-	tell := (w != r.window || seeks != r.seeks) && !r.posted
-	r.seeks = seeks
-	r.window = w
-	if tell {
-		r.posted = true
+	switch {
+	case !r.cursor.Probing():
+	case seeks == r.seeks:
+		w = r.window
+	default:
+		w = engine.Window{}
 	}
+	tell := r.move(w, seeks)
 	r.mu.Unlock()
-	if tell && !r.t.tryTell(looks{r}) {
-		r.mu.Lock()
-		r.posted = false
-		r.mu.Unlock()
+	if tell {
+		r.tell()
 	}
 	return seeks
 }
 
-// holds reports whether all pieces of a part of the file are held.
-func (r *Reader) holds(off, n int64) bool {
-	first, end := r.t.layout.Pieces(r.off+off, n)
-	for piece := first; piece < end; piece++ {
-		if !r.t.volume.Has(piece) {
-			return false
-		}
+// wait has fetched ahead what a reader wants that has to wait anyway.
+func (r *Reader) wait() {
+	r.mu.Lock()
+	tell := r.move(r.ahead, r.seeks)
+	r.mu.Unlock()
+	if tell {
+		r.tell()
 	}
-	return true
+}
+
+// move sets the window, and reports whether the loop is to be told. r.mu is held.
+func (r *Reader) move(w engine.Window, seeks int) (tell bool) {
+	tell = (w != r.window || seeks != r.seeks) && !r.posted
+	r.window, r.seeks = w, seeks
+	r.posted = r.posted || tell
+	return tell
+}
+
+// tell has the loop look at the window.
+func (r *Reader) tell() {
+	if !r.t.tryTell(looks{r}) {
+		r.mu.Lock()
+		r.posted = false
+		r.mu.Unlock()
+	}
 }
 
 // looks takes a reader's newest window.

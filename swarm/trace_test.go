@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"swarmfs/swarm/engine"
 )
 
 // A trace is how a real program read one file, recorded through our own mount
@@ -245,6 +247,60 @@ func TestEveryTraceHasReadsAndAKindThatIsKnown(t *testing.T) {
 		}
 		if len(tr.touched(1<<20)) == 0 {
 			t.Errorf("%s touches nothing", tr.name)
+		}
+	}
+}
+
+// row is what docs/scheduling.md says of a trace.
+func (tr *trace) row() string {
+	const unit = 4 << 10
+	cursors := make(map[int]*engine.Cursor)
+	ends := make(map[int]int64) // where each handle's sequence has got to
+	reads, seeks, late := 0, 0, int64(0)
+	for _, op := range tr.ops {
+		switch op.kind {
+		case traceOpen:
+			cursors[op.handle], ends[op.handle] = &engine.Cursor{}, 0
+		case traceClose:
+			seeks += cursors[op.handle].Seeks()
+		case traceRead:
+			c := cursors[op.handle]
+			before := c.Seeks()
+			c.Read(op.at, op.off, op.n, mebibyte, mebibyte)
+			if c.Seeks() == before {
+				late = max(late, ends[op.handle]-op.off)
+				ends[op.handle] = max(ends[op.handle], op.off+op.n)
+			} else {
+				ends[op.handle] = op.off + op.n
+			}
+			reads++
+		}
+	}
+	held := make(map[int64]bool)
+	for _, p := range tr.touched(unit) {
+		held[p] = true
+	}
+	last := (tr.size - 1) / unit
+	var head, tail int64
+	for held[head] {
+		head++
+	}
+	for held[last-tail] && tail <= last {
+		tail++
+	}
+	kib := func(units int64) int64 { return units * unit >> 10 }
+	return fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %d / %d / %d |", tr.name, reads, kib(int64(len(held))), max(seeks, 1)-1, late>>10,
+		kib(head), kib(tail), len(tr.touched(256<<10)), len(tr.touched(1<<20)), len(tr.touched(4<<20)))
+}
+
+func TestTheDocumentationSaysWhatTracesShow(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "scheduling.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range loadTraces(t) {
+		if row := tr.row(); !strings.Contains(string(text), row+"\n") {
+			t.Errorf("docs/scheduling.md lacks\n%s", row)
 		}
 	}
 }

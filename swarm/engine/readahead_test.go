@@ -45,27 +45,72 @@ func TestReadAheadFollowsThePaceOfTheReader(t *testing.T) {
 	}
 }
 
-// A look at the tail, or anywhere, fetches nothing ahead; one at the head fetches
-// one more piece, unless pieces are large.
-func TestAProbeCostsNothingAheadButForOnePieceAtTheHead(t *testing.T) {
+// A look at the tail, or anywhere, fetches nothing ahead; one at the head, or a
+// longer one, fetches one more piece, unless pieces are large.
+func TestAProbeCostsNothingAheadButForOnePiece(t *testing.T) {
+	head := func(size int64) (reads [][2]int64) {
+		for off := int64(0); off < size; off += kernelRead {
+			reads = append(reads, [2]int64{off, kernelRead})
+		}
+		return reads
+	}
+	const tail = 1<<30 - 65536
 	for _, test := range []struct {
 		reads [][2]int64
 		piece int64
-		want  int64 // after the first read; nothing after the others
+		want  int64 // after the last read
 	}{
 		{[][2]int64{{0, 4096}}, testPiece, testPiece},
 		{[][2]int64{{0, 4096}}, 16 << 20, 0},
-		{[][2]int64{{0, kernelRead}, {kernelRead, kernelRead}}, testPiece, testPiece},
-		{[][2]int64{{0, 65536}, {1<<30 - 65536, 65536}, {0, 65536}}, testPiece, testPiece},
+		{[][2]int64{{4096, 4096}}, testPiece, 0},
+		{head(kernelRead), testPiece, testPiece},
+		{head(cursorShort), testPiece, 0},
+		{head(cursorShort + kernelRead), testPiece, testPiece},
+		{head(cursorLong), testPiece, testPiece},
+		{head(cursorLong), 64 << 10, cursorSmall},
+		{head(cursorProbe), testPiece, cursorProbe / 4},
+		{head(cursorProbe), 16 << 20, 0},
+		{append(head(cursorProbe), [2]int64{tail, 65536}), testPiece, 0},
 		{[][2]int64{{1 << 29, 1 << 19}}, testPiece, 0},
+		// The tail of a file that is smaller than the slack is not read in sequence.
+		{[][2]int64{{0, 32 << 10}, {3 << 20, 4096}}, testPiece, 0},
 	} {
 		var c Cursor
-		want := test.want
-		for i, r := range test.reads {
-			if ahead := c.Read(0, r[0], r[1], test.piece, 8<<20); ahead != want {
-				t.Errorf("reads %v: got %d ahead of number %d, want %d", test.reads, ahead, i, want)
-			}
-			want = 0
+		var ahead int64
+		for _, r := range test.reads {
+			ahead = c.Read(0, r[0], r[1], test.piece, 8<<20)
+		}
+		if ahead != test.want || !c.Probing() {
+			last := test.reads[len(test.reads)-1]
+			t.Errorf("%d reads to %d: got %d ahead, probing: %v; want %d and true", len(test.reads), last[0]+last[1], ahead, c.Probing(), test.want)
+		}
+	}
+}
+
+// Who goes on for two seconds, or beyond what a probe reads, is no probe.
+func TestASequenceThatLastsIsNoProbe(t *testing.T) {
+	var slow, long Cursor
+	slow.Read(time.Second, 0, 1<<20, testPiece, 32<<20)
+	if ahead := slow.Read(time.Second+probeTime, 1<<20, kernelRead, testPiece, 32<<20); ahead < 1<<20 || slow.Probing() {
+		t.Errorf("got %d ahead after %v, probing: %v", ahead, probeTime, slow.Probing())
+	}
+	long.Read(0, 0, cursorProbe, testPiece, 32<<20)
+	if ahead := long.Read(0, cursorProbe, kernelRead, testPiece, 32<<20); ahead < cursorProbe || long.Probing() {
+		t.Errorf("got %d ahead after %d bytes, probing: %v", ahead, cursorProbe, long.Probing())
+	}
+}
+
+// What is jumped over counts when it is read, and only once.
+func TestSkippedBytesAreNotReadInSequence(t *testing.T) {
+	var c Cursor
+	for i, r := range [][3]int64{
+		{0, 100, 100}, {1000, 100, 200}, // 900 skipped
+		{100, 400, 600}, {500, 500, 1100}, // read after all
+		{0, 1000, 1100}, {900, 300, 1200}, // again, and 100 more
+	} {
+		c.Read(0, r[0], r[1], testPiece, 8<<20)
+		if c.Sequence() != r[2] {
+			t.Errorf("read %d: got a sequence of %d, want %d", i, c.Sequence(), r[2])
 		}
 	}
 }
@@ -75,7 +120,7 @@ func TestASeekClosesTheWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c Cursor
 		from := rapid.Int64Range(1, 1<<40).Draw(t, "from")
-		reads := rapid.Int64Range(1, cursorHabit/kernelRead-1).Draw(t, "reads")
+		reads := rapid.Int64Range(1, cursorProbe/kernelRead-1).Draw(t, "reads")
 		for i := range reads {
 			c.Read(0, from+i*kernelRead, kernelRead, testPiece, 64<<20)
 		}
