@@ -21,6 +21,7 @@ import (
 //     its send buffer and our own link only make it fewer.
 //   - A block is of use only when all of its piece is there, since pieces are
 //     verified whole; hashing takes no time. A short last block is left out.
+//   - Behind a kernel whole READs have to be answered, as it sends them.
 //   - So a schedule is an assignment of blocks to the peers' places in time, each
 //     block to a peer that has it and to a place before its deadline, and each
 //     place once. Whether there is one is a maximum flow: deadline by deadline,
@@ -144,6 +145,18 @@ func (o *oracle) soonest(pieces []int) (time.Duration, bool) {
 	return max(low, 0), true
 }
 
+// whole widens a range to the READs that bring it: the kernel gives no page of
+// one before all of it is answered. Without a kernel there are none.
+func (seg *segment) whole(from, end int64) (first, last int64) {
+	first, last = from, end
+	for _, r := range seg.reads {
+		if r[0] < end && from < r[0]+r[1] {
+			first, last = min(first, r[0]), max(last, min(r[0]+r[1], seg.size))
+		}
+	}
+	return first, last
+}
+
 // verdict is what the oracle says of a player's segment.
 type verdict struct {
 	startup time.Duration
@@ -153,9 +166,12 @@ type verdict struct {
 // judge finds the best start of a segment and whether it can be played from it.
 func (o *oracle) judge(seg *segment) verdict {
 	piece := func(pos int64) int { return int(pos / o.layout.PieceLength) }
+	listed := map[int]bool{}
 	missing := func(list []demand, from, end int64, by time.Duration) []demand {
+		from, end = seg.whole(from, end)
 		for i := piece(from); from < end && i <= piece(end-1); i++ {
-			if !seg.held.Has(i) && (len(list) == 0 || list[len(list)-1].piece < i) {
+			if !seg.held.Has(i) && !listed[i] {
+				listed[i] = true
 				list = append(list, demand{i, by})
 			}
 		}

@@ -158,6 +158,7 @@ type segment struct {
 	first, stop int64 // of the file: what is played
 	size        int64
 	held        engine.Bitmap // when it began
+	reads       [][2]int64    // the kernel's READs: offset and length
 	began       time.Duration
 	startup     time.Duration
 	stalls      int
@@ -228,5 +229,8 @@ func (s *seat) playSegment(first int64, dur time.Duration) segment {
 		pos += playChunk
 	}
 	s.pause(time.Until(end()))
+	if s.k != nil {
+		seg.reads = s.all.reads
+	}
 	return seg
 }
