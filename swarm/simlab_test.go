@@ -185,11 +185,7 @@ func playText(t *testing.T, name, text string) {
 
 // costly are programs whose probes cost more than one piece beyond those that
 // they touch, and how many: they read so far in sequence that a window opens.
-var costly = map[string]int{
-	"ffprobe-avi": 13, "ffprobe-flac": 15, "ffprobe-mkv": 7, "ffprobe-mp3": 15,
-	"ffprobe-mp4-head": 7, "ffprobe-mp4-long": 15, "ffprobe-mp4-tail": 5,
-	"file-flac": 11, "file-mp4": 7, "mediainfo-mp4": 47, "scanner-mp4": 39, "sqlite-point": 7,
-}
+var costly = map[string]int{"file-flac": 8, "file-mp4": 5, "mediainfo-mp4": 3, "scanner-mp4": 5}
 
 // TestRealProgramsProbeCheaply replays what was recorded of real programs that
 // look at a file: it costs the pieces that they touch and one more at the most,
