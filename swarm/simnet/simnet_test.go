@@ -636,16 +636,15 @@ func trace(t *testing.T, seed uint64) (sum [20]byte) {
 				}
 			})
 			g.Go(func() {
-				time.Sleep(time.Duration(1+i) * 10 * time.Microsecond) // a phase of its own
-				for j := range hs {
+				for j := range hs { // all at one moment, in any order
 					if j == i {
 						continue
 					}
-					c, err := hs[i].Dial(t.Context(), netip.AddrPortFrom(ip(j+1), 1))
-					if err == nil {
-						g.Go(func() { chat(i*hosts+j, c, true) })
-						time.Sleep(time.Millisecond) // not at once with what was just started
-					}
+					g.Go(func() {
+						if c, err := hs[i].Dial(t.Context(), netip.AddrPortFrom(ip(j+1), 1)); err == nil {
+							chat(i*hosts+j, c, true)
+						}
+					})
 				}
 			})
 		}
@@ -679,6 +678,30 @@ func TestOneSeedGivesOneTrace(t *testing.T) {
 			t.Errorf("seeds %d and %d give the same trace", seed, other)
 		}
 		seen[want] = seed
+	}
+}
+
+func TestWhoWritesAtOneMomentHasNoOrder(t *testing.T) {
+	traces := map[uint64]bool{}
+	for range 30 {
+		inBubble(t, func(t *testing.T) {
+			p := newPair(t, Link{Latency: time.Millisecond, Up: 100_000}, Link{})
+			var g sync.WaitGroup
+			for range 10 {
+				a, b := p.connect(t)
+				g.Go(func() {
+					time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 1, 0, 0, time.UTC)))
+					write(t, a, 5000)
+				})
+				g.Go(func() { readN(t, b, 5000) })
+			}
+			g.Wait()
+			traces[p.net.Trace()] = true
+			p.ha.ResetAll()
+		})
+	}
+	if len(traces) != 1 {
+		t.Errorf("%d traces of one seed", len(traces))
 	}
 }
 
