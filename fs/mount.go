@@ -18,9 +18,10 @@ const (
 	device = "/dev/fuse"
 	// maxRead is the largest READ the kernel may send, in bytes. From 128 KiB
 	// to 1 MiB the CPU time a GiB costs is the same (BenchmarkSequentialRead);
-	// a read that waits holds a buffer of this size, and the first page of a
-	// larger one comes later. It is also what the cache stores as one value.
-	maxRead = 256 << 10
+	// a read that waits holds a buffer of this size, and none of its pages is
+	// there before the last: one of 256 KiB that began in the middle of a piece
+	// had a player wait for the next piece, too, for 64 KiB.
+	maxRead = 128 << 10
 	// readAheadKiB is how far the kernel reads ahead of a sequential reader.
 	// At its default of 128 KiB a GiB costs half as much again. FUSE cannot
 	// ask for more, only /sys can (root).

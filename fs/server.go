@@ -26,7 +26,7 @@ type Options struct {
 	// makes `ls -l` of a large directory some ten times slower. Default off.
 	XAttrs bool
 	// BlockedReads is how many reads may wait for data at once; the next ones
-	// fail with EAGAIN. Each holds a buffer of up to 256 KiB. Default and at
+	// fail with EAGAIN. Each holds a buffer of up to 128 KiB. Default and at
 	// most 1024, a quarter of what the kernel may have under way for its page
 	// cache, so that reads that need not wait always come through.
 	BlockedReads int

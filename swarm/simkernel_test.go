@@ -16,7 +16,7 @@ import (
 //
 //	                 ┌── size ──────────────┐
 //	                 start     ▼ marker      start+size
-//	program ► page ► [########][############]  ► READs of at most 256 KiB, several
+//	program ► page ► [########][############]  ► READs of at most 128 KiB, several
 //	                           └ async size ┘    under way, answered in any order
 //
 // A page that is not there makes a synchronous read-ahead: a window of two to
@@ -24,8 +24,9 @@ import (
 // for, twice as large, up to 1 MiB. A read at a random place reads its own pages
 // alone.
 type kernel struct {
-	s   *seat
-	rng *rand.Rand
+	s       *seat
+	rng     *rand.Rand
+	maxREAD int // pages
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -53,7 +54,7 @@ const (
 	pageSize = 4096
 	// The mount's own numbers: read_ahead_kb, and the largest READ.
 	maxWindow = 1 << 20 / pageSize
-	maxREAD   = 256 << 10 / pageSize
+	maxREAD   = 128 << 10
 	// A READ is taken from the queue so much after the one before, and may be
 	// overtaken by the next on its way to the Reader.
 	readGap = 20 * time.Microsecond
@@ -61,7 +62,7 @@ const (
 
 func newKernel(s *seat) *kernel {
 	k := &kernel{
-		s: s, rng: rand.New(rand.NewPCG(s.sc.seed, s.key+9000)),
+		s: s, rng: rand.New(rand.NewPCG(s.sc.seed, s.key+9000)), maxREAD: int(s.spec.maxREAD / pageSize),
 		pages: make([]pageState, (len(s.c.data)+pageSize-1)/pageSize), marked: map[int]bool{}, failed: map[int]error{}, prev: -1,
 	}
 	k.changed = sync.NewCond(&k.mu)
@@ -173,7 +174,7 @@ func (k *kernel) submit(start, size, marker int) {
 			continue
 		}
 		from := page
-		for page < end && page-from < maxREAD && k.pages[page] == pageNone {
+		for page < end && page-from < k.maxREAD && k.pages[page] == pageNone {
 			k.pages[page] = pageAsked
 			page++
 		}
@@ -217,6 +218,9 @@ func (k *kernel) wait() {
 	}
 }
 
+// The traces are of a mount whose largest READ was this.
+const recordedREAD = 256 << 10
+
 // TestTheKernelReadsAheadAsTheRealOne compares the READs of programs that read in
 // sequence with those that were recorded of them on a mount.
 func TestTheKernelReadsAheadAsTheRealOne(t *testing.T) {
@@ -231,6 +235,7 @@ func TestTheKernelReadsAheadAsTheRealOne(t *testing.T) {
 				}
 			}
 			sc, err := parseScenario(name, fmt.Sprintf("torrent f file=%d\npeer p x2\nreader r kernel copy chunk=%d", tr.size, chunk))
+			sc.torrents[0].readers[0].maxREAD = recordedREAD
 			if err != nil {
 				t.Fatal(err)
 			}

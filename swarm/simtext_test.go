@@ -106,6 +106,7 @@ type readerSpec struct {
 	name    string
 	n       int
 	kernel  bool
+	maxREAD int64 // of that kernel, in bytes
 	pattern string
 	at      time.Duration
 
@@ -308,7 +309,7 @@ func parsePeer(a *args) *peerSpec {
 }
 
 func parseReader(a *args) *readerSpec {
-	r := &readerSpec{name: a.word(), n: a.copies(), at: a.time("at", "0s")}
+	r := &readerSpec{name: a.word(), n: a.copies(), at: a.time("at", "0s"), maxREAD: maxREAD}
 	switch way := a.word(); way {
 	case "direct":
 	case "kernel":
