@@ -62,11 +62,14 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		p = p[:rest]
 	}
-	seeks := r.advance(off, int64(len(p)))
 	at := r.off + off
 	done := 0
-	w := waiting{r: r, off: off, seeks: seeks}
+	w := r.advance(off, int64(len(p)))
 	defer w.end()
+	if w.look && r.t.volume.Has(int(at/r.t.layout.PieceLength)) {
+		w.look = false
+		r.tell()
+	}
 	last := int((at+int64(len(p))-1)/r.t.layout.PieceLength) + 1
 	for done < len(p) {
 		pos := at + int64(done)
@@ -78,7 +81,7 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, cache.ErrMissing):
-			r.wait()
+			w.look = r.wait() || w.look
 			if err := w.wait(ctx, piece, last); err != nil {
 				return done, err
 			}
@@ -97,43 +100,41 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// advance moves the read-ahead window, and tells the loop when that changes
-// which pieces are in it. What may be a probe gets none unless it has to wait:
-// what is held was looked at before, and will be by the next scan.
-func (r *Reader) advance(off, n int64) (seeks int) {
+// advance moves the read-ahead window. What may be a probe gets none unless it has
+// to wait: what is held was looked at before, and will be by the next scan.
+func (r *Reader) advance(off, n int64) waiting {
 	r.mu.Lock()
 	now := time.Duration(r.t.session.clock(time.Now()))
-	ahead := r.cursor.Read(now, off, n, r.t.layout.PieceLength, r.t.session.opts.ReadAhead)
-	first, end := r.t.layout.Pieces(r.off+off, min(n+ahead, r.end-r.off-off))
-	w := engine.Window{Pos: first, End: end}
-	if ahead == 0 {
-		w = engine.Window{} // a probe, or a seek: what is read is asked for by itself
+	a := r.cursor.Read(now, off, n, r.t.layout.PieceLength, r.t.session.opts.ReadAhead)
+	wt := waiting{r: r, off: off, seeks: a.Seeks}
+	if a.Left {
+		r.mu.Unlock()
+		return wt
+	}
+	var w engine.Window // of a probe, or a seek: what is read is asked for by itself
+	if rest := r.end - r.off - off; a.Bytes > 0 {
+		w.Pos, w.End = r.t.layout.Pieces(r.off+off, min(n+a.Bytes, rest))
+		_, wt.goal = r.t.layout.Pieces(r.off+off, min(a.Goal, rest))
 	}
 	r.ahead = w
-	seeks = r.cursor.Seeks()
 	switch {
 	case !r.cursor.Probing():
-	case seeks == r.seeks:
+	case a.Seeks == r.seeks:
 		w = r.window
 	default:
 		w = engine.Window{}
 	}
-	tell := r.move(w, seeks)
+	wt.look = r.move(w, a.Seeks)
 	r.mu.Unlock()
-	if tell {
-		r.tell()
-	}
-	return seeks
+	return wt
 }
 
-// wait has fetched ahead what a reader wants that has to wait anyway.
-func (r *Reader) wait() {
+// wait has fetched ahead what a reader wants that has to wait anyway. It reports
+// whether the loop is to be told.
+func (r *Reader) wait() bool {
 	r.mu.Lock()
-	tell := r.move(r.ahead, r.seeks)
-	r.mu.Unlock()
-	if tell {
-		r.tell()
-	}
+	defer r.mu.Unlock()
+	return r.move(r.ahead, r.seeks)
 }
 
 // move sets the window, and reports whether the loop is to be told. r.mu is held.
@@ -157,22 +158,26 @@ func (r *Reader) tell() {
 func (r *run) looks(now time.Time, rd *Reader) {
 	rd.mu.Lock()
 	rd.posted = false
-	w, sequence, seeks := rd.window, rd.cursor.Sequence(), rd.cursor.Seeks()
+	w, sequence := rd.window, rd.cursor.Sequence()
 	rd.mu.Unlock()
 	if rd.closed.Load() {
 		return
 	}
-	if seeks != rd.told {
-		rd.told = seeks
-		r.moved(now, rd, seeks)
-	}
+	r.moved(now, rd)
 	r.eng.Want(now, rd.id, w)
 	r.read(now, w.Pos)
 	r.consumed(now, rd, sequence, w.Pos)
 }
 
 // moved lets what waits at the place that a reader has left give way.
-func (r *run) moved(now time.Time, rd *Reader, seeks int) {
+func (r *run) moved(now time.Time, rd *Reader) {
+	rd.mu.Lock()
+	seeks := rd.cursor.Seeks()
+	rd.mu.Unlock()
+	if seeks == rd.told {
+		return
+	}
+	rd.told = seeks
 	for _, list := range r.waiting {
 		for _, w := range list {
 			if w.rd == rd && w.seeks < seeks {
@@ -187,6 +192,8 @@ type waiting struct {
 	r     *Reader
 	off   int64 // of the read in the file
 	seeks int   // of r, when the read began
+	goal  int   // the end of the pieces that r must have before it goes on for a while
+	look  bool  // the window has changed, and the loop does not know yet
 	run   *run  // where it is registered
 	id    engine.ReaderID
 }
@@ -203,7 +210,7 @@ func (w *waiting) wait(ctx context.Context, piece, end int) error {
 		if w.run != run {
 			w.run, w.id = run, t.newReaderID()
 		}
-		wt := &waiter{id: w.id, rd: w.r, seeks: w.seeks, file: w.r.file, off: w.off, piece: piece, end: end, since: since, done: make(chan error, 1)}
+		wt := &waiter{id: w.id, rd: w.r, seeks: w.seeks, goal: w.goal, look: w.look, file: w.r.file, off: w.off, piece: piece, end: end, since: since, done: make(chan error, 1)}
 		wt.progress.Store(t.session.clock(time.Now()))
 		if err := run.post(ctx, wants{wt}); err != nil {
 			if ctx.Err() != nil {
@@ -211,6 +218,7 @@ func (w *waiting) wait(ctx context.Context, piece, end int) error {
 			}
 			continue // that run is over
 		}
+		w.look = false
 		err = w.sleep(ctx, run, wt)
 		if errors.Is(err, errRunEnded) {
 			continue
@@ -259,6 +267,9 @@ func (w *waiting) sleep(ctx context.Context, run *run, wt *waiter) error {
 
 // end takes the read's interest back.
 func (w *waiting) end() {
+	if w.look {
+		w.r.tell()
+	}
 	if w.run != nil {
 		w.run.t.tell(gone{w.id})
 	}

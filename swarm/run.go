@@ -134,7 +134,15 @@ func (r *run) apply(now time.Time, ev event) {
 	case verified:
 		r.verified(now, ev)
 	case wants:
+		// What the reader has left gives way first, and what it waits for comes
+		// before what lies behind it.
+		if ev.w.look {
+			r.moved(now, ev.w.rd)
+		}
 		r.wants(now, ev.w)
+		if ev.w.look {
+			r.looks(now, ev.w.rd)
+		}
 	case gone:
 		r.eng.ReaderGone(now, ev.id)
 		r.unwait(ev.id)

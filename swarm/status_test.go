@@ -38,13 +38,13 @@ func TestStatusSaysWhatAReadWaitsFor(t *testing.T) {
 			r.Blocks != 4 || !r.Since.Equal(start) || !r.Progress.Equal(start) {
 			t.Errorf("got %+v", r)
 		}
-		if len(r.Asked) != 1 || r.Asked[0].Addr != p.addr() || r.Asked[0].Blocks != 4 || !r.Asked[0].Since.Equal(start) {
-			t.Errorf("asked: got %+v, want 4 blocks of %v since %v", r.Asked, p.addr(), start)
+		if len(r.Asked) != 1 || r.Asked[0].Addr != p.addr() || r.Asked[0].Blocks != 3 || !r.Asked[0].Since.Equal(start) {
+			t.Errorf("asked: got %+v, want 3 blocks of %v since %v", r.Asked, p.addr(), start)
 		}
 		if len(st.Connections) != 1 {
 			t.Fatalf("got %+v, want one connection", st.Connections)
 		}
-		if k := st.Connections[0]; k.Addr != p.addr() || k.Choked || !k.Interested || k.Outstanding != 4 || k.Pieces != c.pieces() {
+		if k := st.Connections[0]; k.Addr != p.addr() || k.Choked || !k.Interested || k.Outstanding != 3 || k.Pieces != c.pieces() {
 			t.Errorf("got %+v", k)
 		}
 		if st, _ := tor.Status(l.t.Context(), false); st.Connections != nil {

@@ -266,14 +266,17 @@ func (tr *trace) row() string {
 		case traceRead:
 			c := cursors[op.handle]
 			before := c.Seeks()
-			c.Read(op.at, op.off, op.n, mebibyte, mebibyte)
+			a := c.Read(op.at, op.off, op.n, mebibyte, mebibyte)
+			reads++
+			if a.Left {
+				continue
+			}
 			if c.Seeks() == before {
 				late = max(late, ends[op.handle]-op.off)
 				ends[op.handle] = max(ends[op.handle], op.off+op.n)
 			} else {
 				ends[op.handle] = op.off + op.n
 			}
-			reads++
 		}
 	}
 	held := make(map[int64]bool)

@@ -18,6 +18,8 @@ type waiter struct {
 	off   int64 // of the read in the file
 	piece int   // the first that is missing
 	end   int   // the first after the read
+	goal  int   // the end of the pieces that the reader needs before it goes on
+	look  bool  // the reader's window has changed with this read
 	since time.Time
 	done  chan error
 
@@ -44,7 +46,10 @@ func (r *run) wants(now time.Time, w *waiter) {
 	}
 	r.read(now, w.piece)
 	r.waiting[w.piece] = append(r.waiting[w.piece], w)
-	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: w.end})
+	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: w.end, Goal: w.goal})
+	if w.seeks < w.rd.told { // begun before its reader left the place
+		r.eng.Defer(now, w.id)
+	}
 }
 
 // wake answers everybody who waits for the piece.

@@ -63,6 +63,9 @@ type Engine struct {
 	blocked    int     // how many of them are
 	usual      float64 // bytes/s of a peer here, smoothed; 0: nobody has delivered
 	together   float64 // bytes/s of all peers that let us download
+	left       []int   // pieces that the peer at hand has left to others, for a blocked read
+	sharing    int     // counts the rounds of share
+	first      int     // firstDepth, but for tests that count blocks
 	jumped     bool    // a window has moved away from what was asked for
 
 	choker  choker
@@ -112,7 +115,7 @@ func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now 
 		cfg: cfg, layout: layout, n: n, rng: rng, epoch: now,
 		have: NewBitmap(n), free: NewBitmap(n), open: map[int]*partial{},
 		byID: map[PeerID]*peer{}, byReader: map[ReaderID]*reader{},
-		refused: tierUnwanted,
+		refused: tierUnwanted, first: firstDepth,
 	}
 	e.free.Fill(n)
 	copy(e.have, have)

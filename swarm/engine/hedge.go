@@ -27,7 +27,7 @@ func (e *Engine) help(at time.Duration, p *peer) {
 
 func (e *Engine) helpRange(at time.Duration, p *peer, from, end int) bool {
 	for i := from; i < end; i++ {
-		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, e.finish(p, 1)*3/2) {
+		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)) {
 			return true
 		}
 	}
@@ -73,7 +73,7 @@ func (e *Engine) hasten(at time.Duration, p *peer) bool {
 
 // hedge asks a second peer for what a read is blocked on and what is overdue: by
 // half of what it was expected to take, and more than the holder's answers
-// usually vary.
+// usually vary. When the second is late, too, a third takes the place of the first.
 func (e *Engine) hedge(at time.Duration) {
 	for _, r := range e.readers[:e.blocked] {
 		for i := r.win.Need; i < r.win.NeedEnd; i++ {
@@ -87,28 +87,44 @@ func (e *Engine) hedge(at time.Duration) {
 func (e *Engine) hedgePartial(at time.Duration, t *partial) {
 	for b := range t.blocks {
 		k := &t.blocks[b]
-		if k.state != blockAsked || k.by[1] != nil {
+		if k.state != blockAsked {
 			continue
 		}
-		holder := k.by[0]
-		j := holder.requests.findFrom(holder.near, t.piece, b)
-		if j < 0 {
+		first, second := k.by[0], k.by[1]
+		asked, late := e.overdue(at, first, t.piece, b)
+		if late && second != nil {
+			asked, late = e.overdue(at, second, t.piece, b)
+		}
+		if !late {
 			continue
 		}
-		holder.near = j + 1
-		q := holder.requests.at(j)
-		if at < q.due+(q.due-q.at)/2+2*holder.lat.dev+hastenAfter {
-			continue
-		}
-		p := e.soonest(t.piece, holder)
+		p := e.soonest(t.piece, first, second)
 		if p == nil {
 			return
 		}
-		if e.finish(p, 1) < at-q.at { // it may well take as long again
-			k.by[1] = p
-			e.ask(at, p, t, b)
+		if e.finish(p, 1) >= at-asked { // it may well take as long again
+			continue
 		}
+		if second != nil { // both are late: the first has had its time
+			e.recall(first, first.requests.find(t.piece, b))
+			e.release(t, b, first)
+			e.short = append(e.short, first)
+		}
+		k.by[1] = p
+		e.ask(at, p, t, b)
 	}
+}
+
+// overdue reports when a peer was asked for a block, and whether it should have
+// been here by now.
+func (e *Engine) overdue(at time.Duration, p *peer, piece, b int) (asked time.Duration, late bool) {
+	i := p.requests.findFrom(p.near, piece, b)
+	if i < 0 {
+		return at, false
+	}
+	p.near = i + 1
+	q := p.requests.at(i)
+	return q.at, at >= q.due+(q.due-q.at)/2+2*p.lat.dev+hastenAfter
 }
 
 // helpPartial takes the block of t that is expected last, if that is later than

@@ -15,6 +15,9 @@ type path struct {
 	rate float64 // bytes/s
 	rtt  time.Duration
 
+	chunky bool          // the end of a block comes with the beginning of the next, if there is one
+	commit time.Duration // so much of the queue is in its socket, where no cancel reaches it
+
 	queue []transfer // asked for, in order
 	bytes int64
 }
@@ -42,14 +45,29 @@ func (m *endless) Open(int, bool) (uint32, bool) { m.gen++; return m.gen, true }
 func (m *endless) Discard(int)                   {}
 
 func newSwarm(pieces int, batch time.Duration, paths ...path) *swarm {
+	return newSwarmOf(1<<20, pieces, batch, nil, paths...)
+}
+
+// newSwarmOf makes a swarm in which peers have the pieces that has tells; nil: all.
+func newSwarmOf(piece int64, pieces int, batch time.Duration, has []func(int) bool, paths ...path) *swarm {
 	now := time.Unix(1e9, 0)
-	layout := metainfo.Layout{PieceLength: 1 << 20, Length: int64(pieces) << 20}
+	layout := metainfo.Layout{PieceLength: piece, Length: int64(pieces) * piece}
 	s := &swarm{paths: paths, batch: batch, now: now, moved: func(int) {}}
 	s.mem = &memory{room: 64, open: map[int]uint32{}, got: map[int]map[int]bool{}}
 	s.e = New(Config{Drafts: s.mem}, layout, nil, rand.New(rand.NewPCG(1, 1)), now)
 	for i := range paths {
 		s.e.PeerJoined(now, PeerID(i+1), Caps{Fast: true})
-		s.e.Message(now, PeerID(i+1), wire.Message{Kind: wire.HaveAll})
+		all := wire.Message{Kind: wire.HaveAll}
+		if has != nil {
+			w := NewBitmap(pieces)
+			for piece := range pieces {
+				if has[i](piece) {
+					w.Set(piece)
+				}
+			}
+			all = wire.Message{Kind: wire.Bitfield, Data: wire.AppendBitfield(nil, w, pieces)}
+		}
+		s.e.Message(now, PeerID(i+1), all)
 		s.e.Message(now, PeerID(i+1), wire.Message{Kind: wire.Unchoke})
 	}
 	return s
@@ -72,6 +90,9 @@ func (s *swarm) arrive(i int) {
 	p := &s.paths[i]
 	var got []Got
 	for len(p.queue) > 0 && !p.queue[0].done.After(s.now) {
+		if p.chunky && len(p.queue) > 1 && p.queue[1].done.After(s.now) && !p.queue[1].begin.After(p.queue[0].done.Add(-p.rtt/2)) {
+			break
+		}
 		g := p.queue[0].got
 		p.queue = p.queue[1:]
 		gen, open := s.mem.open[g.Piece]
@@ -110,7 +131,7 @@ func (p *path) request(now time.Time, m wire.Message) {
 // cancel comes half a round trip later: what is being sent by then arrives.
 func (p *path) cancel(now time.Time, m wire.Message) {
 	for i, t := range p.queue {
-		if t.got.Piece == int(m.Index) && t.got.Block == int(m.Begin/blockSize) && t.begin.After(now.Add(p.rtt/2)) {
+		if t.got.Piece == int(m.Index) && t.got.Block == int(m.Begin/blockSize) && t.begin.After(now.Add(p.rtt/2+p.commit)) {
 			p.queue = append(p.queue[:i], p.queue[i+1:]...)
 			p.reckon(i)
 			return

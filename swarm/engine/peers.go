@@ -38,8 +38,10 @@ type peer struct {
 	choked     bool // it chokes us
 	interested bool // we are, and said so
 	requests   requests
-	near       int // where in them the next to be looked for likely is
-	depth      int // requests to keep outstanding
+	recalled   requests // cancelled and not answered yet
+	passed     int      // the round of share in which it had nothing for a blocked read
+	near       int      // where in them the next to be looked for likely is
+	depth      int      // requests to keep outstanding
 	probe      probe
 	extra      int  // of them, because the queue ran dry (starved)
 	full       bool // the queue was as deep as it may be when it was last filled
@@ -73,8 +75,10 @@ const (
 	// between them. An honest peer may have a whole queue under way when we choke
 	// it, or one for a piece that was evicted.
 	maxMisbehaviour = 2 * maxUploadQueue
-	firstDepth      = 4
-	maxBitfields    = 1000 // each makes us count all pieces
+	// What a peer is asked for before it has shown what it delivers. Fewer leave a
+	// path idle, more bind the first blocks of a read to a peer that may be slow.
+	firstDepth   = 3
+	maxBitfields = 1000 // each makes us count all pieces
 )
 
 func (p *peer) has(piece int) bool { return p.seed || p.pieces != nil && p.pieces.Has(piece) }
@@ -86,7 +90,7 @@ func (e *Engine) PeerJoined(now time.Time, id PeerID, c Caps) {
 		return
 	}
 	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true, probe: probe{gain: 1}}
-	p.depth = min(firstDepth, e.maxDepth(p))
+	p.depth = min(e.first, e.maxDepth(p))
 	e.peers = append(e.peers, p)
 	e.byID[id] = p
 	e.choker.joined(e, p)
@@ -140,6 +144,7 @@ func (e *Engine) releaseAll(p *peer) {
 		}
 	}
 	p.requests.clear()
+	p.recalled.clear()
 }
 
 // Message takes one message of a peer, all but piece (see Blocks) and extended.
@@ -208,8 +213,10 @@ func (e *Engine) rejected(now time.Time, p *peer, m wire.Message) {
 		return
 	}
 	i := p.requests.find(piece, b)
-	if i < 0 {
-		return // it crossed our cancel
+	if i < 0 { // it crossed our cancel, or answers it
+		p.unrecall(piece, b)
+		e.fill(now, p)
+		return
 	}
 	p.requests.remove(i)
 	if t := e.open[piece]; t != nil {

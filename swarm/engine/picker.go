@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"swarmfs/swarm/wire"
@@ -46,9 +47,7 @@ func (e *Engine) fillOne(at time.Duration, p *peer) {
 // fillAll shares what reads are blocked on among the peers who deliver it first,
 // then fills every peer's queue.
 func (e *Engine) fillAll(now time.Time) {
-	for _, r := range e.readers[:e.blocked] {
-		e.assign(e.since(now), r)
-	}
+	e.share(e.since(now))
 	for _, p := range e.peers {
 		e.fill(now, p)
 	}
@@ -89,6 +88,8 @@ func (e *Engine) askNext(at time.Duration, p *peer, t *partial) {
 func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 	if p.requests.len() == 0 {
 		p.lastBlock = at
+	}
+	if p.owes() == 0 {
 		p.rate.begin(at)
 	}
 	p.requests.push(request{
@@ -99,10 +100,21 @@ func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 	e.send(p, wire.Message{Kind: wire.Request, Index: uint32(t.piece), Begin: uint32(begin), Length: uint32(n)})
 }
 
-func (e *Engine) sendCancel(p *peer, piece, b int) {
-	begin, n := e.layout.Block(piece, b)
+// recall takes back the ith request of a peer. What is on its way already comes
+// all the same: until the peer has answered, which with the fast extension it
+// always does, it still owes the block.
+func (e *Engine) recall(p *peer, i int) {
+	r := *p.requests.at(i)
+	p.requests.remove(i)
+	if p.caps.Fast {
+		if p.recalled.len() >= maxRecalled {
+			p.recalled.remove(0)
+		}
+		p.recalled.push(r)
+	}
+	begin, n := e.layout.Block(r.piece, r.block)
 	e.stats.Cancelled++
-	e.send(p, wire.Message{Kind: wire.Cancel, Index: uint32(piece), Begin: uint32(begin), Length: uint32(n)})
+	e.send(p, wire.Message{Kind: wire.Cancel, Index: uint32(r.piece), Begin: uint32(begin), Length: uint32(n)})
 }
 
 // pick returns the draft, opened if need be, of which p should send the next
@@ -123,17 +135,33 @@ func (e *Engine) pick(p *peer) *partial {
 	return e.pickBackground(p)
 }
 
-// pickBlocked serves the read that waits longest.
+// pickBlocked serves the read that waits longest. What the others have in time
+// without p it leaves to them, and notes it.
 func (e *Engine) pickBlocked(p *peer) *partial {
+	e.left = e.left[:0]
 	for _, r := range e.readers[:e.blocked] {
-		if i := e.nextFree(p, r.win.Need, r.win.NeedEnd); i >= 0 {
-			if t := e.openOr(i, tierBlocked); t != nil {
-				return t
+		i := e.nextFree(p, r.win.Need, r.win.Goal)
+		for i >= 0 {
+			next := e.nextFree(p, i+1, r.win.Goal)
+			if !e.inTime(p, r, i, next) {
+				break
 			}
-			// No memory for the first piece of a read: finish one that is open.
-			if t := e.pickLoose(p, tierBlocked); t != nil {
-				return t
-			}
+			e.left = append(e.left, i)
+			i = next
+		}
+		if i < 0 {
+			continue
+		}
+		want := tierBlocked
+		if i >= r.win.NeedEnd {
+			want = tierAhead
+		}
+		if t := e.openOr(i, want); t != nil {
+			return t
+		}
+		// No memory for the first piece of a read: finish one that is open.
+		if t := e.pickLoose(p, tierBlocked); t != nil {
+			return t
 		}
 	}
 	return nil
@@ -166,6 +194,9 @@ func (e *Engine) pickAhead(p *peer) *partial {
 	late := e.lateness(p)
 	for _, r := range e.readers {
 		i := e.nextFree(p, min(r.win.Pos+late, r.win.End), r.win.End)
+		for i >= 0 && slices.Contains(e.left, i) {
+			i = e.nextFree(p, i+1, r.win.End)
+		}
 		if i < 0 && late > 0 {
 			i = e.lastFree(p, r.win.Pos, r.win.End)
 		}
@@ -201,7 +232,7 @@ func (e *Engine) lateness(p *peer) int {
 // lastFree is nextFree from the other end.
 func (e *Engine) lastFree(p *peer, from, end int) int {
 	for i := end - 1; i >= from; i-- {
-		if e.free.Has(i) && p.has(i) {
+		if e.free.Has(i) && p.has(i) && !slices.Contains(e.left, i) {
 			return i
 		}
 	}
@@ -325,41 +356,45 @@ func (e *Engine) pickSnubbed(p *peer) *partial {
 	return e.openOr(best, tierAhead)
 }
 
-// assign shares the pieces that a read is blocked on among the peers: each free
-// block goes to whoever is expected to deliver it first.
-func (e *Engine) assign(at time.Duration, r *reader) {
-	for i := nextBoth(e.free, e.free, r.win.Need, r.win.NeedEnd); i >= 0; i = nextBoth(e.free, e.free, i+1, r.win.NeedEnd) {
-		for {
-			p := e.soonest(i, nil)
-			if p == nil {
-				break
+// share gives what reads are blocked on to the peers block by block: each time
+// to the one with room in its queue that is expected to deliver first.
+func (e *Engine) share(at time.Duration) {
+	if e.blocked == 0 {
+		return
+	}
+	e.sharing++
+	for {
+		var best *peer
+		var first time.Duration
+		for _, p := range e.peers {
+			if p.passed == e.sharing || p.choked || p.snubbed || !e.mayAsk(p) {
+				continue
 			}
-			t := e.openOr(i, tierBlocked)
-			if t == nil {
-				break
+			if f := e.finish(p, 1); best == nil || f < first {
+				best, first = p, f
 			}
-			e.askNext(at, p, t)
-			if t.free == 0 {
-				break
-			}
+		}
+		if best == nil {
+			return
+		}
+		if t := e.pickBlocked(best); t != nil {
+			e.askNext(at, best, t)
+		} else {
+			best.passed = e.sharing
 		}
 	}
 }
 
-// A peer whose queue lasts longer gets no more urgent blocks: another may come
-// free before.
-const urgentQueue = 2 * time.Second
-
 // soonest returns the peer that is expected to deliver one more block of the
-// piece first, other than but; nil when nobody is.
-func (e *Engine) soonest(piece int, but *peer) *peer {
+// piece first, other than two; nil when nobody is.
+func (e *Engine) soonest(piece int, but, nor *peer) *peer {
 	var best *peer
 	var first time.Duration
 	for _, p := range e.peers {
-		if p == but || p.dropped || p.choked || p.snubbed || !p.has(piece) || p.requests.len() >= e.maxDepth(p) {
+		if p == but || p == nor || p.dropped || p.choked || p.snubbed || !p.has(piece) || p.requests.len() >= e.maxDepth(p) {
 			continue
 		}
-		if f := e.finish(p, 1); f < urgentQueue && (best == nil || f < first) {
+		if f := e.finish(p, 1); best == nil || f < first {
 			best, first = p, f
 		}
 	}

@@ -184,8 +184,7 @@ func (e *Engine) cancelBlock(t *partial, b int, except *peer) {
 			continue
 		}
 		if i := p.requests.find(t.piece, b); i >= 0 {
-			p.requests.remove(i)
-			e.sendCancel(p, t.piece, b)
+			e.recall(p, i)
 			e.short = append(e.short, p)
 		}
 	}
@@ -206,6 +205,7 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 		return
 	}
 	at := e.since(now)
+	p.bunched(at-p.lastBlock, len(got))
 	p.lastBlock = at
 	p.snubbed = false
 	p.rejects = 0
@@ -217,13 +217,16 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 		if i := p.requests.find(g.Piece, g.Block); i >= 0 {
 			r := p.requests.at(i)
 			p.lat.add(at, at-r.at, r.bare)
+			p.answered(r.at)
 			p.requests.remove(i)
+		} else {
+			p.unrecall(g.Piece, g.Block)
 		}
 		e.block(p.id, p, g, size)
 	}
 	p.received += int64(bytes)
 	p.rate.add(at, bytes)
-	if p.requests.len() == 0 {
+	if p.owes() == 0 {
 		p.rate.pause(at)
 	}
 	e.starved(p)

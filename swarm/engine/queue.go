@@ -24,7 +24,11 @@ const bareQueue = 2
 // so shallow that an urgent block never waits long behind our own.
 func (e *Engine) resize(at time.Duration, p *peer) {
 	if p.rate.perSec == 0 {
+		p.depth = min(e.first+int(p.received/blockSize)+p.extra, e.maxDepth(p))
 		return
+	}
+	if e.usual == 0 {
+		e.usual = p.rate.perSec
 	}
 	e.usual += (p.rate.perSec - e.usual) / 8
 	if p.lat.stale(at) {
@@ -32,11 +36,21 @@ func (e *Engine) resize(at time.Duration, p *peer) {
 		return
 	}
 	perSec, trip := e.speed(p)
-	bytes := perSec * (trip*3/2 + queueMargin).Seconds()
+	// Half a round trip more lets it grow while the path takes more. For a slow
+	// peer that is less than what its own blocks add to the trip.
+	more := max(0, trip-2*blockTime(perSec)) / 2
+	bytes := perSec * (trip + more + queueMargin).Seconds()
 	// A deeper queue may help a peer, but not at the cost of the next urgent block.
 	deepest := max(bytes, perSec*(trip+maxQueueing).Seconds())
-	p.depth = min(2+int(min(bytes*p.probe.gain, deepest)/blockSize)+p.extra, e.maxDepth(p))
+	p.depth = 2 + int(min(bytes*p.probe.gain, deepest)/blockSize) + p.extra
+	if p.received < earlyBlocks*blockSize {
+		p.depth = max(p.depth, e.first)
+	}
+	p.depth = min(p.depth, e.maxDepth(p))
 }
+
+// So few blocks tell little of a peer.
+const earlyBlocks = 16
 
 // How long the requests beyond the bare round trip may take at the most.
 const maxQueueing = 80 * time.Millisecond
@@ -51,7 +65,7 @@ type probe struct {
 	next    time.Duration
 	at      time.Duration // since when bytes are counted
 	bytes   int64         // received until then
-	last    float64       // bytes/s before the last step
+	last    float64       // bytes/s in the period before
 }
 
 const (
@@ -77,10 +91,12 @@ func (p *peer) tryDeeper(at time.Duration) {
 		b.gain = max(1, b.gain/probeStep)
 		b.growing = false
 		b.next = at + probeRest
+	case !b.growing && perSec > b.last*probeWorth: // it grows by itself
 	default:
-		b.growing, b.last = true, perSec
+		b.growing = true
 		b.gain = min(b.gain*probeStep, probeMax)
 	}
+	b.last = perSec
 }
 
 // starved deepens the queue of a peer that has answered all of a full one: it
@@ -91,6 +107,19 @@ func (e *Engine) starved(p *peer) {
 		p.extra = min(max(2*p.extra, p.depth), e.maxDepth(p))
 	}
 }
+
+// bunched deepens the queue of a slow peer whose blocks come together: something
+// on the way passes on whole chunks, the end of a block waits for the beginning of
+// the next, and the peer for our next request.
+func (p *peer) bunched(gap time.Duration, blocks int) {
+	t := blockTime(p.rate.perSec)
+	if p.full && p.extra == 0 && t >= chunkTime && (blocks > 1 || gap < t/4) {
+		p.extra = 1
+	}
+}
+
+// A block that takes less is not worth it.
+const chunkTime = 20 * time.Millisecond
 
 // ease takes a part of that back now and then.
 func (p *peer) ease() { p.extra -= (p.extra + 15) / 16 }
@@ -128,5 +157,5 @@ func blockTime(perSec float64) time.Duration {
 // given number of blocks more.
 func (e *Engine) finish(p *peer, blocks int) time.Duration {
 	perSec, trip := e.speed(p)
-	return trip + time.Duration(p.requests.len()+blocks)*blockTime(perSec)
+	return trip + time.Duration(p.owes()+blocks)*blockTime(perSec)
 }

@@ -3,61 +3,71 @@ package engine
 import "time"
 
 // rate estimates bytes per second from what arrives while something is
-// outstanding, so that idle time does not make a peer look slow.
+// outstanding, so that idle time does not make a peer look slow. Nor does the
+// round trip: what a peer sends is timed from the first arrival on.
 type rate struct {
-	perSec float64 // smoothed; 0 until the first sample
-	bytes  int64   // since start
-	start  time.Duration
-	busy   bool
-	paused time.Duration // since when it is not
+	perSec float64       // smoothed; 0 until the first sample
+	bytes  int64         // of the sample under way
+	span   time.Duration // in which they came
+	last   time.Duration // when something came last, or was asked for
+	busy   bool          // something is outstanding
+	opened bool          // and something of it has come
+	burst  int64         // bytes of the first arrival
+	asked  time.Duration // since when it is busy
 }
 
-// Samples shorter than this say more about the scheduler than about the peer.
-const rateSample = 50 * time.Millisecond
+const (
+	// Samples shorter than this say more about the scheduler than about the peer.
+	rateSample = 50 * time.Millisecond
+	// For the very first a rough guess will do, so that the queue grows at once.
+	rateGuess      = 20 * time.Millisecond
+	rateGuessBytes = 8 * blockSize
+)
 
 // begin marks that the peer has work from now on. What was measured before a
 // pause goes on: a queue that is served in one go, before a sample is over,
 // would never be measured otherwise, and so never grow.
 func (r *rate) begin(now time.Duration) {
-	if r.busy { // nobody saw when it ran dry
-		r.reset(now)
-		return
-	}
-	r.start += now - r.paused
-	r.busy = true
+	r.busy, r.opened, r.asked, r.last, r.burst = true, false, now, now, 0
 }
 
-// pause marks that the peer has delivered all that it was asked for.
-func (r *rate) pause(now time.Duration) { r.busy, r.paused = false, now }
-
-func (r *rate) reset(now time.Duration) { r.start, r.bytes = now, 0 }
+// pause marks that the peer has delivered all that it was asked for. If all came
+// at once, only its way here can be timed: the least that its rate can be.
+func (r *rate) pause(now time.Duration) {
+	if r.opened && r.bytes == 0 {
+		// What came may answer what was taken back before: no time is too short.
+		least := float64(r.burst) / max(now-r.asked, rateSample).Seconds()
+		r.perSec = max(r.perSec, least)
+	}
+	r.busy = false
+}
 
 // add accounts n bytes that arrived now, all that came together in one call.
 func (r *rate) add(now time.Duration, n int) {
 	if !r.busy { // late, and not waited for any more
 		return
 	}
+	if !r.opened {
+		r.opened, r.last, r.burst = true, now, int64(n)
+		return
+	}
 	r.bytes += int64(n)
-	d := now - r.start
-	if r.perSec == 0 && d < rateSample {
-		// The very first blocks: a rough guess lets the queue grow at once.
-		if d > 0 && r.bytes >= 4*blockSize {
-			r.perSec = float64(r.bytes) / max(d, time.Millisecond).Seconds()
-			r.reset(now)
-		}
+	r.span += now - r.last
+	r.last = now
+	switch {
+	case r.span >= rateSample:
+	case r.perSec == 0 && r.span > 0 && (r.span >= rateGuess || r.bytes >= rateGuessBytes):
+	default:
 		return
 	}
-	if d < rateSample {
-		return
-	}
-	s := float64(r.bytes) / d.Seconds()
+	s := float64(r.bytes) / max(r.span, time.Millisecond).Seconds()
 	// A long sample counts for more: weight d/(d+200 ms).
-	w := float64(d) / float64(d+200*time.Millisecond)
+	w := float64(r.span) / float64(r.span+200*time.Millisecond)
 	if r.perSec == 0 {
 		w = 1
 	}
 	r.perSec += w * (s - r.perSec)
-	r.reset(now)
+	r.bytes, r.span = 0, 0
 }
 
 // latency keeps the mean and deviation of request-to-block times (as TCP does

@@ -8,7 +8,8 @@ import "time"
 // several read-ahead requests at a time and in any order. The zero value is a
 // handle that has not been read. It is not safe for concurrent use.
 type Cursor struct {
-	end     int64         // where the sequence has got to
+	start   int64         // of the sequence
+	end     int64         // where it has got to
 	run     int64         // bytes read in sequence
 	skipped int64         // bytes before end that were not read; the kernel's requests overtake each other
 	began   time.Duration // the sequence's first read
@@ -20,6 +21,23 @@ type Cursor struct {
 	perSec float64 // 0: not known
 	habit  int64   // longest sequence before a seek that was no probe
 	seeks  int
+
+	left   int64         // the end of the sequence before the last seek
+	leftAt time.Duration // when that was
+}
+
+// Ahead is what a read says about those to come.
+type Ahead struct {
+	// Bytes beyond the read are to be fetched ahead.
+	Bytes int64
+	// Goal is how many bytes from the read's offset on the reader is likely to need
+	// before it goes on for a while; 0 where nothing is known.
+	Goal int64
+	// Seeks is how often the reader had sought when it came to want this.
+	Seeks int
+	// Left: it was wanted at the place that the reader has just left. The kernel's
+	// read-ahead comes late, and says nothing of what is to come.
+	Left bool
 }
 
 const (
@@ -35,52 +53,76 @@ const (
 	// larger than cursorHead: behind the head of a file, for what comes next is
 	// often wanted, and behind a sequence longer than cursorShort, so that a copy
 	// through a small window of the kernel's does not wait for each piece. Of
-	// small pieces it is cursorSmall. Behind a sequence longer than cursorLong it
-	// is a quarter of that: with less, of a copy from many peers 14 % came twice.
+	// small pieces it is cursorSmall.
 	cursorHead  = 1 << 20
 	cursorShort = 512 << 10
 	cursorSmall = 256 << 10
-	cursorLong  = 2 << 20
 	// What is kept ahead of a reader: so much time at its own pace, and so much
 	// in any case. A player buffers by itself; this is for the swarm's hiccups.
 	aheadTime = 8 * time.Second
 	minAhead  = 1 << 20
 	// After a seek: so much time, since the next seek may be near.
 	seekTime = 2 * time.Second
+	// The READs of the kernel that were on their way when a reader sought come
+	// within so long after it.
+	leftTime = 20 * time.Millisecond
+	// A player shows the first picture when it has about so much of the film.
+	goalTime = time.Second
+	// What comes sooner together comes later one by one, so that there are bounds.
+	maxGoal = 2 << 20
 
 	rateSpan = 500 * time.Millisecond
 )
 
 // Read says that n bytes at off are being read now, by a clock of the caller's,
-// and returns how many bytes beyond off+n are to be fetched ahead, at most limit.
-// Pieces are of the given length.
-func (c *Cursor) Read(now time.Duration, off, n, piece, limit int64) (ahead int64) {
+// and returns what is to be fetched ahead of them, at most limit bytes. Pieces are
+// of the given length.
+func (c *Cursor) Read(now time.Duration, off, n, piece, limit int64) Ahead {
 	end := off + n
 	first := c.run == 0
-	if !first && off <= c.end+cursorSlack && end >= c.end-cursorSlack {
+	near := func(at int64) bool { return off <= at+cursorSlack && end >= at-cursorSlack }
+	switch {
+	case !first && near(c.end):
 		c.goOn(off, end)
-	} else {
+	case c.seeks > 1 && now-c.leftAt < leftTime && near(c.left):
+		return Ahead{Seeks: c.seeks - 1, Left: true}
+	default:
 		c.seek(now, end, n)
 	}
 	c.measure(now)
+	a := Ahead{Seeks: c.seeks}
+	if ahead := c.ahead(now, piece); ahead > 0 {
+		a.Bytes = min(ahead, limit) + c.end - end
+		a.Goal = max(0, min(c.start+c.goal(piece)-off, n+a.Bytes))
+	}
+	return a
+}
+
+// ahead returns how many bytes beyond the sequence are to be fetched.
+func (c *Cursor) ahead(now time.Duration, piece int64) int64 {
 	c.proven = c.proven || c.run > cursorProbe || c.run > cursorShort && now-c.began >= probeTime
 	switch {
 	case c.proven:
-		ahead = max(min(2*c.run, c.pace(aheadTime)), min(c.habit, c.pace(seekTime)))
+		return max(min(2*c.run, c.pace(aheadTime)), min(c.habit, c.pace(seekTime)))
 	case c.habit > 0:
-		ahead = min(c.habit, c.pace(seekTime))
+		return min(c.habit, c.pace(seekTime))
 	case piece > cursorHead:
 		return 0
-	case c.run > cursorLong:
-		ahead = max(piece, c.run/4)
 	case c.run > cursorShort:
-		ahead = max(piece, cursorSmall)
-	case first && off == 0:
-		ahead = piece
-	default:
-		return 0
+		return max(piece, cursorSmall)
+	case c.start == 0 && c.skipped == 0:
+		return piece
 	}
-	return min(ahead, limit) + (c.end - end)
+	return 0
+}
+
+// goal returns how many bytes from the beginning of a sequence on a reader needs
+// before it goes on.
+func (c *Cursor) goal(piece int64) int64 {
+	if c.perSec > 0 {
+		return min(int64(c.perSec*goalTime.Seconds()), maxGoal)
+	}
+	return min(2*piece, maxGoal)
 }
 
 // goOn counts a read of the sequence. What is skipped counts when it is read
@@ -106,7 +148,8 @@ func (c *Cursor) seek(now time.Duration, end, n int64) {
 		c.habit = max(c.run, c.habit)
 	}
 	c.seeks++
-	c.end, c.run, c.skipped = end, n, 0
+	c.left, c.leftAt = c.end, now
+	c.start, c.end, c.run, c.skipped = end-n, end, n, 0
 	c.began, c.proven = now, false
 	c.since, c.from = now, n
 }

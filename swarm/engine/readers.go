@@ -9,6 +9,10 @@ import (
 type Window struct {
 	// Need and NeedEnd bound the pieces that a read is blocked on; equal: none.
 	Need, NeedEnd int
+	// Goal is the end of what the reader must have before it goes on for a
+	// while, NeedEnd if it is less: [Need, Goal) is shared among the peers so that
+	// all of it comes soon, not only the first piece.
+	Goal int
 	// Pos and End bound what is to be there soon, nearest first.
 	Pos, End int
 }
@@ -71,9 +75,8 @@ func (e *Engine) clearWay() {
 			if t == nil || e.tier(r.piece) < tierBackground {
 				continue
 			}
-			p.requests.remove(i)
+			e.recall(p, i)
 			e.release(t, r.block, p)
-			e.sendCancel(p, r.piece, r.block)
 		}
 	}
 }
@@ -96,11 +99,13 @@ func (e *Engine) ReaderClosed(now time.Time, id ReaderID) {
 
 // After a seek, what the kernel had begun to read ahead at the old place still
 // waits, and nobody can tell it from a read. It gives way for so long.
-const deferFor = 2 * time.Second
+// While it does, its reader is served elsewhere first.
+const deferFor = 10 * time.Second
 
 // Defer says that what a blocked read waits for is probably not wanted any more:
 // its reader has gone elsewhere. It is fetched after everything else that is to
-// be there soon, and counts as blocked again after two seconds.
+// be there soon, and counts as blocked again, as the newest, after
+// ten seconds.
 func (e *Engine) Defer(now time.Time, id ReaderID) {
 	if r := e.byReader[id]; r != nil && r.isBlocked() {
 		r.later = e.since(now) + deferFor
@@ -123,7 +128,9 @@ func (e *Engine) ReaderGone(now time.Time, id ReaderID) {
 
 func (e *Engine) clip(w Window) Window {
 	bound := func(i int) int { return min(max(i, 0), e.n) }
-	return Window{bound(w.Need), bound(w.NeedEnd), bound(w.Pos), bound(w.End)}
+	w = Window{Need: bound(w.Need), NeedEnd: bound(w.NeedEnd), Goal: bound(w.Goal), Pos: bound(w.Pos), End: bound(w.End)}
+	w.Goal = max(w.Goal, w.NeedEnd)
+	return w
 }
 
 // sortReaders puts the blocked ones first, who waits longest foremost.
@@ -193,8 +200,8 @@ func (e *Engine) tier(piece int) tier {
 				continue
 			}
 			return tierBlocked
-		case r.win.Pos <= piece && piece < r.win.End:
-			best = tierAhead
+		case r.win.Pos <= piece && piece < r.win.End, r.isBlocked() && r.win.Need <= piece && piece < r.win.Goal:
+			best = min(best, tierAhead)
 		}
 	}
 	return best

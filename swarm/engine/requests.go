@@ -57,3 +57,28 @@ func (q *requests) remove(i int) {
 }
 
 func (q *requests) clear() { q.buf, q.head = q.buf[:0], 0 }
+
+// Recalled requests that are remembered at most; a peer that answers none would
+// have us keep them for ever.
+const maxRecalled = 512
+
+// owes is how many blocks the peer may still send before the next that it is
+// asked for.
+func (p *peer) owes() int { return p.requests.len() + p.recalled.len() }
+
+// unrecall notes that the peer answered a request that was taken back.
+func (p *peer) unrecall(piece, block int) {
+	if i := p.recalled.find(piece, block); i >= 0 {
+		p.recalled.remove(i)
+	}
+}
+
+// answered notes that the peer answered a request made at a time. It serves them
+// in order: of those before it, what was taken back comes no more.
+func (p *peer) answered(at time.Duration) {
+	for i := p.recalled.len() - 1; i >= 0; i-- {
+		if p.recalled.at(i).at < at {
+			p.recalled.remove(i)
+		}
+	}
+}

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write what the engine does into testdat
 // does about them, up to an empty line. "go test -update" writes the second
 // part anew; the diff is what a change of the engine changes.
 //
-//	torrent pieces=8 blocks=4 [held=0..3] [room=9] [slots=4] [seed=1]
+//	torrent pieces=8 blocks=4 [held=0..3] [room=9] [slots=4] [first=4] [seed=1]
 //	peer fast has=all|none|0..3,7 [unchoked] [BEP6] [BEP54] [interested]
 //	fast unchoke | choke | has 3 | lost 3 | bitfield 0,1 | have-all | interested | allowed 2
 //	fast delivers 0:0..3 [bad]        requests 0:0..3 | cancels 0:1 | rejects 0:1 | leaves
@@ -145,6 +145,7 @@ func (s *scenario) torrent(opt map[string]string) {
 	}
 	cfg := Config{Drafts: s.mem, UploadSlots: number("slots", 0), MaxRequests: number("requests", 0)}
 	s.e = New(cfg, l, held, rand.New(rand.NewPCG(uint64(number("seed", 1)), 1)), s.now)
+	s.e.first = number("first", 4)
 }
 
 func (s *scenario) join(name string, opt map[string]string) {

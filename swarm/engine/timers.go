@@ -52,7 +52,7 @@ func (e *Engine) Tick(now time.Time) {
 	}
 	for _, r := range e.readers {
 		if r.later > 0 && at >= r.later {
-			r.later = 0
+			r.later, r.since = 0, at
 			e.sortReaders()
 			e.fillAll(now)
 			break // the list has changed; the others in the next tick
@@ -120,9 +120,8 @@ func (e *Engine) snub(at time.Duration, p *peer) {
 		if t == nil || !e.elsewhere(p, r.piece) {
 			continue
 		}
-		p.requests.remove(i)
+		e.recall(p, i)
 		e.release(t, r.block, p)
-		e.sendCancel(p, r.piece, r.block)
 	}
 }
 

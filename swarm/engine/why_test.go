@@ -14,6 +14,7 @@ import (
 func asking(now time.Time) *Engine {
 	layout := metainfo.Layout{PieceLength: 8 * blockSize, Length: 4 * 8 * blockSize}
 	e := New(Config{Drafts: &endless{}}, layout, nil, rand.New(rand.NewPCG(1, 1)), now)
+	e.first = 8 // a whole piece
 	e.PeerJoined(now, 1, Caps{Fast: true})
 	e.PeerJoined(now, 2, Caps{Fast: true})
 	e.Message(now, 1, wire.Message{Kind: wire.HaveAll})
