@@ -41,6 +41,7 @@ type Engine struct {
 	n      int // pieces
 	rng    *rand.Rand
 	epoch  time.Time
+	at     time.Duration // since the epoch, when the driver called last
 
 	have    Bitmap // verified and held
 	haveN   int
@@ -224,5 +225,8 @@ func (e *Engine) Room(now time.Time) {
 	}
 }
 
-// since turns a point in time into the engine's own clock.
-func (e *Engine) since(now time.Time) time.Duration { return now.Sub(e.epoch) }
+// since turns a point in time into the engine's own clock, and sets that.
+func (e *Engine) since(now time.Time) time.Duration {
+	e.at = now.Sub(e.epoch)
+	return e.at
+}

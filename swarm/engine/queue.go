@@ -24,7 +24,11 @@ const bareQueue = 2
 // so shallow that an urgent block never waits long behind our own.
 func (e *Engine) resize(at time.Duration, p *peer) {
 	if p.rate.perSec == 0 {
-		p.depth = min(e.first+int(p.received/blockSize)+p.extra, e.maxDepth(p))
+		p.depth = e.first + int(p.received/blockSize) + p.extra
+		if p.rate.first > 0 && blockTime(p.rate.first) > slowBlock {
+			p.depth = bareQueue + p.extra // the first block tells that it is slow
+		}
+		p.depth = min(p.depth, e.maxDepth(p))
 		return
 	}
 	if e.usual == 0 {
@@ -48,6 +52,9 @@ func (e *Engine) resize(at time.Duration, p *peer) {
 	}
 	p.depth = min(p.depth, e.maxDepth(p))
 }
+
+// A peer whose blocks take longer keeps its path busy with two.
+const slowBlock = 200 * time.Millisecond
 
 // So few blocks tell little of a peer.
 const earlyBlocks = 16
@@ -133,19 +140,37 @@ const (
 
 // speed returns what p delivers, in bytes/s, and its bare round trip.
 func (e *Engine) speed(p *peer) (perSec float64, trip time.Duration) {
-	switch {
-	case p.rate.perSec > 0:
-		perSec = p.rate.perSec
-	case e.usual > 0:
-		perSec = e.usual
-	default:
-		perSec = guessRate
+	perSec = p.rate.perSec
+	if perSec == 0 {
+		perSec = e.guess(p)
 	}
 	if p.lat.floor == 0 {
 		return perSec, guessTrip
 	}
 	// The quickest answer took the trip and the time that one block takes.
 	return perSec, max(0, p.lat.floor-blockTime(perSec))
+}
+
+// guess is the rate of a peer that has not been measured: what is usual here,
+// but no more than its silence, or the time of its first block, leaves room for.
+// Those that keep us waiting are the slow ones; the quick have been measured.
+func (e *Engine) guess(p *peer) float64 {
+	perSec := e.usual
+	if perSec == 0 {
+		perSec = guessRate
+	}
+	if p.rate.first > 0 {
+		perSec = min(perSec, p.rate.first)
+	}
+	if waited := e.at - p.rate.last; p.rate.busy {
+		if !p.rate.opened {
+			waited -= guessTrip
+		}
+		if waited > 0 {
+			perSec = min(perSec, blockSize/waited.Seconds())
+		}
+	}
+	return perSec
 }
 
 // blockTime is how long one block takes at a rate.

@@ -14,6 +14,7 @@ type rate struct {
 	opened bool          // and something of it has come
 	burst  int64         // bytes of the first arrival
 	asked  time.Duration // since when it is busy
+	first  float64       // bytes/s that the very first arrival told of; 0: none yet
 }
 
 const (
@@ -49,6 +50,10 @@ func (r *rate) add(now time.Duration, n int) {
 	}
 	if !r.opened {
 		r.opened, r.last, r.burst = true, now, int64(n)
+		if r.first == 0 {
+			// How much of it was the round trip nobody knows: half.
+			r.first = 2 * float64(n) / max(now-r.asked, time.Millisecond).Seconds()
+		}
 		return
 	}
 	r.bytes += int64(n)

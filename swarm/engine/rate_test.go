@@ -111,3 +111,22 @@ func TestLatencyConverges(t *testing.T) {
 		t.Errorf("got floor %v, want that of the longer path", l.floor)
 	}
 }
+
+// Who has not been measured is taken for as quick as the others until its first
+// answer is late, and then for no quicker than its silence allows.
+func TestAPeerThatKeepsUsWaitingCountsAsSlow(t *testing.T) {
+	e := &Engine{usual: 1 << 20}
+	p := &peer{}
+	if got := e.guess(p); got != e.usual {
+		t.Errorf("got %.0f bytes/s of a peer that was asked for nothing, want %.0f", got, e.usual)
+	}
+	p.rate.begin(0)
+	e.at = time.Second
+	if got := e.guess(p); got > 1.1*blockSize {
+		t.Errorf("got %.0f bytes/s of a peer that is silent for a second, want a block at most", got)
+	}
+	p.rate.add(e.at, blockSize)
+	if got := e.guess(p); got > 2*blockSize {
+		t.Errorf("got %.0f bytes/s of a peer whose first block took a second, want two at most", got)
+	}
+}
