@@ -73,6 +73,7 @@ type Engine struct {
 	ban     smartBan
 	stats   Stats
 	watched time.Duration // when silent peers were last looked for
+	helped  time.Duration // and when idle ones could help
 	eased   time.Duration // when deepened queues last gave something back
 	out     []Action
 }

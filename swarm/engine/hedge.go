@@ -27,12 +27,20 @@ func (e *Engine) help(at time.Duration, p *peer) {
 
 func (e *Engine) helpRange(at time.Duration, p *peer, from, end int) bool {
 	for i := from; i < end; i++ {
-		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)) {
+		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)+patience(p)) {
 			return true
 		}
 	}
 	return false
 }
+
+// patience is how much later than p could deliver it a block may be before p is
+// asked, too: what blocks of its rate vary by, a few of them.
+func patience(p *peer) time.Duration {
+	return min(helpMargin, max(leastPatience, 4*blockTime(p.rate.perSec)))
+}
+
+const leastPatience = 4 * time.Millisecond
 
 func (e *Engine) helpBackground(at time.Duration, p *peer) {
 	var best *partial

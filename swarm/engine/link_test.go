@@ -274,3 +274,19 @@ func TestAQueueThatRunsDryGrows(t *testing.T) {
 		t.Errorf("got %d requests outstanding after 12 s of answers in bursts, want hundreds", burst)
 	}
 }
+
+// Of two quick peers one falls silent with half of what a read is blocked on: the
+// other, idle, takes over within some of its own round trips, not at the next
+// watch.
+func TestAnIdlePeerHelpsSoon(t *testing.T) {
+	fast := path{rate: 100e6, rtt: time.Millisecond}
+	s := newSwarm(64, 500*time.Microsecond, fast, fast)
+	s.e.Want(s.now, 1, Window{End: 32})
+	s.run(time.Second)
+	s.paths[1].rate = 1
+	s.e.Want(s.now, 2, Window{Need: 40, NeedEnd: 41})
+	s.run(watchEvery / 2)
+	if st := s.e.Stats(); st.Cancelled == 0 {
+		t.Errorf("nothing was taken over after %v: %+v", watchEvery/2, st)
+	}
+}

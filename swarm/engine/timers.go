@@ -6,6 +6,9 @@ import "time"
 // waits longer than that for another to be asked.
 const watchEvery = 50 * time.Millisecond
 
+// And so often while a peer is idle that could help with what a read waits for.
+const helpEvery = 4 * time.Millisecond
+
 // How often queues that ran dry give back a sixteenth of what they got for it.
 const easeEvery = time.Second
 
@@ -21,11 +24,16 @@ const (
 // need not be until something else happens.
 func (e *Engine) NextWake() time.Time {
 	var next time.Duration
+	asked, idle := false, false
 	for _, p := range e.peers {
-		if p.requests.len() > 0 {
-			next = e.watched + watchEvery
-			break
-		}
+		asked = asked || p.requests.len() > 0
+		idle = idle || p.requests.len() == 0 && p.rejects == 0 && e.mayAsk(p)
+	}
+	switch {
+	case asked && idle && e.blocked > 0:
+		next = e.helped + helpEvery
+	case asked:
+		next = e.watched + watchEvery
 	}
 	for _, r := range e.readers {
 		for _, t := range [...]time.Duration{r.until, r.later} {
@@ -46,9 +54,12 @@ func (e *Engine) NextWake() time.Time {
 // Tick does what is due: snubs silent peers, holds the round of unchoking.
 func (e *Engine) Tick(now time.Time) {
 	at := e.since(now)
-	if at-e.watched >= watchEvery {
+	switch {
+	case at-e.watched >= watchEvery:
 		e.watched = at
 		e.watch(now, at)
+	case e.blocked > 0 && at-e.helped >= helpEvery:
+		e.helpReads(at)
 	}
 	for _, r := range e.readers {
 		if r.later > 0 && at >= r.later {
@@ -95,6 +106,17 @@ func (e *Engine) watch(now time.Time, at time.Duration) {
 	for _, p := range e.peers {
 		if p.requests.len() == 0 && e.mayAsk(p) {
 			e.fill(now, p)
+		}
+	}
+	e.helped = at
+}
+
+// helpReads has idle peers help with what reads are blocked on.
+func (e *Engine) helpReads(at time.Duration) {
+	e.helped = at
+	for _, p := range e.peers {
+		if p.requests.len() == 0 && p.rejects == 0 && e.mayAsk(p) {
+			e.help(at, p)
 		}
 	}
 }
