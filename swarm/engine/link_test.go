@@ -275,18 +275,23 @@ func TestAQueueThatRunsDryGrows(t *testing.T) {
 	}
 }
 
-// Of two quick peers one falls silent with half of what a read is blocked on: the
-// other, idle, takes over within some of its own round trips, not at the next
-// watch.
-func TestAnIdlePeerHelpsSoon(t *testing.T) {
+// While a read is blocked and a peer is idle, the engine looks every few
+// milliseconds whether it could help; otherwise it sleeps longer.
+func TestAnIdlePeerIsLookedAtSoon(t *testing.T) {
 	fast := path{rate: 100e6, rtt: time.Millisecond}
-	s := newSwarm(64, 500*time.Microsecond, fast, fast)
-	s.e.Want(s.now, 1, Window{End: 32})
-	s.run(time.Second)
-	s.paths[1].rate = 1
-	s.e.Want(s.now, 2, Window{Need: 40, NeedEnd: 41})
-	s.run(watchEvery / 2)
-	if st := s.e.Stats(); st.Cancelled == 0 {
-		t.Errorf("nothing was taken over after %v: %+v", watchEvery/2, st)
+	all, few := func(int) bool { return true }, func(i int) bool { return i < 32 }
+	s := newSwarmOf(1<<20, 64, time.Millisecond, []func(int) bool{all, few}, fast, fast)
+	s.run(100 * time.Millisecond)
+	s.paths[0].rate = 1
+	s.e.Want(s.now, 1, Window{Need: 40, NeedEnd: 41})
+	s.run(20 * time.Millisecond)
+	if d := s.e.NextWake().Sub(s.now); d > helpEvery {
+		t.Errorf("wakes after %v while a peer is idle, want %v at most", d, helpEvery)
+	}
+	s.e.ReaderGone(s.now, 1)
+	s.e.Want(s.now, 1, Window{Pos: 40, End: 41})
+	s.run(20 * time.Millisecond)
+	if d := s.e.NextWake().Sub(s.now); d <= helpEvery {
+		t.Errorf("wakes after %v while nobody is blocked", d)
 	}
 }
