@@ -56,6 +56,7 @@ func TestAnObserverSeesOpenReadsAndRelease(t *testing.T) {
 		return []VirtualFile{{"version", func() []byte { return []byte("1\n") }}}
 	}})
 	mustAdd(t, s, newFake(newInfo(t, "show", spec{path: "a/film", length: size}, spec{path: "b", length: 5})))
+	mustAdd(t, s, newFake(newInfo(t, "song", spec{length: 5})))
 	dir := mountFor(t, s)
 	sh(t, dir, "cat .swarmfs/version; cat show/a/film | wc -c")
 	first := book.wait(t, 1)
@@ -79,5 +80,10 @@ func TestAnObserverSeesOpenReadsAndRelease(t *testing.T) {
 	sh(t, dir, "cat show/b")
 	if again := book.wait(t, 2)[len(first)]; again.Op != OpOpen || again.Handle == open.Handle || again.Path != "show/b" {
 		t.Errorf("got %+v, want another handle for show/b", again)
+	}
+	before := len(book.wait(t, 2))
+	sh(t, dir, "cat song")
+	if open := book.wait(t, 3)[before]; open.Op != OpOpen || open.Path != "song" {
+		t.Errorf("got %+v, want the open of song", open)
 	}
 }

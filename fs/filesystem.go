@@ -64,6 +64,14 @@ type branch struct {
 
 func (b *branch) id(n metainfo.Node) uint64 { return b.prefix<<entryBits | uint64(n) }
 
+// path is where an entry is in the mount.
+func (b *branch) path(n metainfo.Node) string {
+	if n == metainfo.Root {
+		return b.name
+	}
+	return b.name + "/" + b.tree.Path(n)
+}
+
 // find resolves a node ID of a torrent. It fails for one that was removed.
 func (f *filesystem) find(id uint64) (*branch, metainfo.Node, bool) {
 	f.mu.RLock()

@@ -118,7 +118,7 @@ func (f *filesystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if i < 0 {
 		return fuse.Status(syscall.EISDIR)
 	}
-	name := b.name + "/" + b.tree.Path(n)
+	name := b.path(n)
 	file, err := b.torrent.Open(i)
 	if err != nil {
 		return f.handles.fail("open failed", name, err)
