@@ -109,6 +109,7 @@ func (l *readLog) write() {
 func (l *readLog) flush() bool {
 	if n := l.lost.Swap(0); n > 0 {
 		fmt.Fprintf(l.out, "# %d lines lost: the disk was too slow\n", n)
+		clear(l.callers) // of some the release is lost: they would stay for ever
 	}
 	if err := l.out.Flush(); err != nil {
 		l.log.Warn("read log ended", "error", err)
@@ -143,6 +144,9 @@ func (l *readLog) caller(a fs.Access) caller {
 	switch {
 	case a.Op == fs.OpRelease: // the kernel's own business
 		delete(l.callers, a.Handle)
+		if !known {
+			c.program = "-"
+		}
 		return c
 	case a.Op == fs.OpRead && known && c.thread == a.Caller:
 		return c

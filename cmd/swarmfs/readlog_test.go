@@ -96,6 +96,9 @@ func TestAProgramIsLookedUpAgainAtItsFirstRead(t *testing.T) {
 	if l.caller(release); len(l.callers) != 0 {
 		t.Errorf("got %v kept after the release", l.callers)
 	}
+	if c := l.caller(release); c.program != "-" {
+		t.Errorf("got %q for the release of an unknown handle", c.program)
+	}
 }
 
 // stuckDisk takes nothing until it is freed, and may fail then.
@@ -126,6 +129,9 @@ func TestAReadNeverWaitsForTheReadLog(t *testing.T) {
 		}
 		close(disk.free)
 		l.close()
+		if len(l.callers) > 0 {
+			t.Errorf("got %v kept of handles whose release may be among the lost lines", l.callers)
+		}
 		if n := strings.Count(disk.String(), "a\\tb"); n != readLogBacklog+1 {
 			t.Errorf("got %d lines, want %d", n, readLogBacklog+1)
 		}
