@@ -21,12 +21,14 @@ type flow struct {
 	got     []Got
 	actions []Action
 	windows []Window
+	blocked bool
 }
 
 type flowConfig struct {
 	peers, pieces, blocks int
 	density               float64 // part of the pieces that a peer has; 1: seeds
 	readers, window       int     // pieces ahead of each
+	blocked               bool    // each waits for its next piece, and needs the one after it
 	background            bool
 	batch                 int // blocks in one call
 }
@@ -34,7 +36,7 @@ type flowConfig struct {
 func newFlow(c flowConfig) *flow {
 	layout := metainfo.Layout{PieceLength: int64(c.blocks) * blockSize, Length: int64(c.pieces*c.blocks) * blockSize}
 	rng := rand.New(rand.NewPCG(1, 1))
-	f := &flow{now: time.Unix(1e9, 0), pieces: c.pieces, batch: c.batch}
+	f := &flow{now: time.Unix(1e9, 0), pieces: c.pieces, batch: c.batch, blocked: c.blocked}
 	f.e = New(Config{Drafts: &endless{}}, layout, nil, rng, f.now)
 	for i := range c.peers {
 		id := PeerID(i + 1)
@@ -54,7 +56,7 @@ func newFlow(c flowConfig) *flow {
 	for i := range c.readers {
 		from := i * (c.pieces / c.readers)
 		f.windows = append(f.windows, Window{Pos: from, End: from + c.window})
-		f.e.Want(f.now, ReaderID(i+1), f.windows[i])
+		f.want(i)
 	}
 	if c.background {
 		f.e.Background(f.now, 0, c.pieces, true)
@@ -91,6 +93,14 @@ func (f *flow) next() bool {
 	return false
 }
 
+func (f *flow) want(reader int) {
+	w := f.windows[reader]
+	if f.blocked {
+		w.Need, w.NeedEnd, w.Goal = w.Pos, w.Pos+1, w.Pos+2
+	}
+	f.e.Want(f.now, ReaderID(reader+1), w)
+}
+
 func (f *flow) drain() {
 	f.actions = f.e.Drain(f.actions[:0])
 	for i := 0; i < len(f.actions); i++ {
@@ -108,7 +118,7 @@ func (f *flow) drain() {
 				w.Pos++
 				w.End = min(w.End+1, f.pieces)
 			}
-			f.e.Want(f.now, ReaderID(r+1), *w)
+			f.want(r)
 		}
 		f.actions = f.e.Drain(f.actions)
 	}
@@ -145,6 +155,9 @@ func BenchmarkPick(b *testing.B) {
 	}{
 		{"seeds, one reader 256 pieces ahead", flowConfig{density: 1, readers: 1, window: 256}},
 		{"seeds, one reader 8 pieces ahead", flowConfig{density: 1, readers: 1, window: 8}},
+		{"seeds, one read that waits", flowConfig{density: 1, readers: 1, window: 8, blocked: true}},
+		{"seeds, ten reads that wait", flowConfig{density: 1, readers: 10, window: 8, blocked: true}},
+		{"half, ten reads that wait", flowConfig{density: 0.5, readers: 10, window: 8, blocked: true}},
 		{"half of the pieces, background", flowConfig{density: 0.5, background: true}},
 		{"one in a hundred pieces, background", flowConfig{density: 0.01, background: true}},
 		{"seeds, 100 readers 64 pieces ahead", flowConfig{density: 1, readers: 100, window: 64}},
@@ -171,12 +184,66 @@ func BenchmarkBlocks(b *testing.B) {
 	}
 }
 
+// BenchmarkShare is the choice for reads of cold places that begin to wait, among
+// 200 idle peers of known rates: 190 deliver a hundredth of what the others do,
+// and leave to those piece after piece.
+func BenchmarkShare(b *testing.B) {
+	for _, c := range []struct {
+		name                  string
+		blocks, need, readers int
+		density               float64
+	}{
+		{"pieces of 1 MiB, one read", 64, 1, 1, 1},
+		{"pieces of 16 KiB, one read", 1, 8, 1, 0.5},
+		{"pieces of 256 KiB, ten reads", 16, 1, 10, 0.5},
+		{"pieces of 64 KiB, ten reads", 4, 2, 10, 1},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			f := newFlow(flowConfig{peers: 200, pieces: 100_000, blocks: c.blocks, density: c.density, batch: 1})
+			for i, p := range f.e.peers {
+				p.rate.perSec, p.lat.floor, p.lat.samples, p.depth = 4e4, 40*time.Millisecond, 2, 16
+				if i >= 190 {
+					p.rate.perSec = 4e6
+				}
+			}
+			goal := max(2, min(128, maxGoal/(c.blocks*blockSize)))
+			asked := -f.e.Stats().Requested
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				for r := range c.readers {
+					at := (i*c.readers + r) * 200 % (f.pieces - goal)
+					f.e.Want(f.now, ReaderID(r+1), Window{Need: at, NeedEnd: at + c.need, Goal: at + goal})
+				}
+				b.StopTimer()
+				f.forget(c.readers)
+				b.StartTimer()
+			}
+			asked += f.e.Stats().Requested
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(asked), "ns/block")
+		})
+	}
+}
+
+// forget takes back all that is wanted and asked for.
+func (f *flow) forget(readers int) {
+	for r := range readers {
+		f.e.ReaderGone(f.now, ReaderID(r+1))
+	}
+	for _, p := range f.e.peers {
+		f.e.releaseAll(p)
+	}
+	for _, t := range f.e.open {
+		f.e.abandon(t)
+	}
+	f.drain()
+}
+
 // BenchmarkHelp is a look of 200 idle peers at a piece of 14 MiB that two others
 // owe: none of them would be sooner.
 func BenchmarkHelp(b *testing.B) {
 	f := newFlow(flowConfig{peers: 2, pieces: 2, blocks: 900, density: 1, batch: 1})
 	for _, p := range f.e.peers {
-		p.rate.perSec = 1e9
+		p.rate.perSec, p.depth = 1e9, 450
 	}
 	f.e.Want(f.now, 1, Window{Need: 0, NeedEnd: 1})
 	for i := range 200 {
