@@ -8,7 +8,7 @@ import (
 const readSize = 64 << 10 // what the player asks for at a time
 
 // kernel is Linux' read-ahead in front of one handle (mm/readahead.c), as it
-// meets us: windows that grow from 128 KiB to 1 MiB, READs of 256 KiB at most.
+// meets us: windows that grow from 128 KiB to 1 MiB, READs of 128 KiB at most.
 type kernel struct {
 	s        *swarm
 	size     int64
