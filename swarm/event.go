@@ -65,7 +65,7 @@ type (
 	// gone: a read waits no more.
 	gone struct{ id engine.ReaderID }
 	// closed: a reader was closed.
-	closed struct{ id engine.ReaderID }
+	closed struct{ r *Reader }
 	// stalled: a read gave up on its piece.
 	stalled struct{ w *waiter }
 	// looks: a reader moved on; its newest window is in the reader.

@@ -13,27 +13,34 @@ import (
 )
 
 // Reader reads one file of a torrent. It is safe for concurrent use; each
-// Reader has a read-ahead window of its own.
+// Reader has read-ahead windows of its own, one for each place that is read in
+// turn.
 type Reader struct {
 	// Set at start, read-only after.
 	t        *Torrent
-	id       engine.ReaderID
-	file     int   // index in Info.Files
-	off, end int64 // of the file in the torrent
+	ids      [engine.Places]engine.ReaderID // of the windows
+	file     int                            // index in Info.Files
+	off, end int64                          // of the file in the torrent
 
 	closed atomic.Bool
 
 	// Owned by the loop.
-	told       int  // seeks that it knows of
+	told       int     // seeks that it knows of
+	shown      windows // that shownTo's engine knows of
+	shownTo    *run
 	completing *run // that had the file completed behind us
 
-	mu     sync.Mutex // guards the cursor and the window, held for arithmetic only
+	mu     sync.Mutex // guards the cursor and the windows, held for arithmetic only
 	cursor engine.Cursor
-	window engine.Window
-	ahead  engine.Window // to be the window if a read has to wait
+	window windows
+	ahead  engine.Window // to be the window at place if a read has to wait
+	place  int           // of the last read
 	seeks  int           // of the cursor, when last looked at
-	posted bool          // the loop knows that the window has changed
+	posted bool          // the loop knows that the windows have changed
 }
+
+// windows are a reader's, by place.
+type windows [engine.Places]engine.Window
 
 // Open returns a Reader of the file with that index in Info.Files.
 func (t *Torrent) Open(file int) (*Reader, error) {
@@ -41,7 +48,11 @@ func (t *Torrent) Open(file int) (*Reader, error) {
 		return nil, errors.New("no such file")
 	}
 	f := t.info.Files[file]
-	return &Reader{t: t, id: t.newReaderID(), file: file, off: f.Offset, end: f.Offset + f.Length}, nil
+	r := &Reader{t: t, file: file, off: f.Offset, end: f.Offset + f.Length}
+	for i := range r.ids {
+		r.ids[i] = t.newReaderID()
+	}
+	return r, nil
 }
 
 // ReadAt reads len(p) bytes of the file from off on, as io.ReaderAt does. It
@@ -95,12 +106,13 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 // Close ends the Reader's interest. Reads that wait are not woken by it.
 func (r *Reader) Close() error {
 	if r.closed.CompareAndSwap(false, true) {
-		r.t.tell(closed{r.id})
+		r.t.tell(closed{r})
 	}
 	return nil
 }
 
-// advance moves the read-ahead window. What may be a probe gets none unless it has
+// advance moves the read-ahead window of the place that is read, and closes those
+// of places that were left. What may be a probe gets none unless it has
 // to wait: what is held was looked at before, and will be by the next scan.
 func (r *Reader) advance(off, n int64) waiting {
 	r.mu.Lock()
@@ -116,15 +128,17 @@ func (r *Reader) advance(off, n int64) waiting {
 		w.Pos, w.End = r.t.layout.Pieces(r.off+off, min(n+a.Bytes, rest))
 		_, wt.goal = r.t.layout.Pieces(r.off+off, min(a.Goal, rest))
 	}
-	r.ahead = w
-	switch {
-	case !r.cursor.Probing():
-	case a.Seeks == r.seeks:
-		w = r.window
-	default:
-		w = engine.Window{}
+	r.ahead, r.place = w, a.Place
+	all := r.window
+	for i := range all {
+		if a.Seeks != r.seeks || !r.cursor.Live(i) {
+			all[i] = engine.Window{}
+		}
 	}
-	wt.look = r.move(w, a.Seeks)
+	if !r.cursor.Probing() {
+		all[a.Place] = w
+	}
+	wt.look = r.move(all, a.Seeks)
 	r.mu.Unlock()
 	return wt
 }
@@ -134,18 +148,20 @@ func (r *Reader) advance(off, n int64) waiting {
 func (r *Reader) wait() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.move(r.ahead, r.seeks)
+	all := r.window
+	all[r.place] = r.ahead
+	return r.move(all, r.seeks)
 }
 
-// move sets the window, and reports whether the loop is to be told. r.mu is held.
-func (r *Reader) move(w engine.Window, seeks int) (tell bool) {
-	tell = (w != r.window || seeks != r.seeks) && !r.posted
-	r.window, r.seeks = w, seeks
+// move sets the windows, and reports whether the loop is to be told. r.mu is held.
+func (r *Reader) move(all windows, seeks int) (tell bool) {
+	tell = (all != r.window || seeks != r.seeks) && !r.posted
+	r.window, r.seeks = all, seeks
 	r.posted = r.posted || tell
 	return tell
 }
 
-// tell has the loop look at the window.
+// tell has the loop look at the windows.
 func (r *Reader) tell() {
 	if !r.t.tryTell(looks{r}) {
 		r.mu.Lock()
@@ -154,17 +170,28 @@ func (r *Reader) tell() {
 	}
 }
 
-// looks takes a reader's newest window.
+// looks takes a reader's newest windows: first those of other places, which may be
+// in the way of the one that is read.
 func (r *run) looks(now time.Time, rd *Reader) {
 	rd.mu.Lock()
 	rd.posted = false
-	w, sequence := rd.window, rd.cursor.Sequence()
+	all, place, sequence := rd.window, rd.place, rd.cursor.Sequence()
 	rd.mu.Unlock()
 	if rd.closed.Load() {
 		return
 	}
 	r.moved(now, rd)
-	r.eng.Want(now, rd.id, w)
+	if rd.shownTo != r {
+		rd.shown, rd.shownTo = windows{}, r
+	}
+	for i, w := range all {
+		if i != place && w != rd.shown[i] {
+			r.eng.Want(now, rd.ids[i], w)
+		}
+	}
+	rd.shown = all
+	w := all[place]
+	r.eng.Want(now, rd.ids[place], w)
 	r.read(now, w.Pos)
 	r.consumed(now, rd, sequence, w.Pos)
 }

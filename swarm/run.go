@@ -147,7 +147,9 @@ func (r *run) apply(now time.Time, ev event) {
 		r.eng.ReaderGone(now, ev.id)
 		r.unwait(ev.id)
 	case closed:
-		r.eng.ReaderClosed(now, ev.id)
+		for _, id := range ev.r.ids {
+			r.eng.ReaderClosed(now, id)
+		}
 	case stalled:
 		r.stalled(now, ev.w)
 	case looks:

@@ -42,6 +42,9 @@ func (s *seat) copy() {
 		if s.at(off, min(s.spec.chunk, end-off)) != nil {
 			return
 		}
+		if s.spec.second > 0 && s.at(s.spec.second+off-s.spec.from, s.spec.chunk) != nil {
+			return
+		}
 		if s.spec.rate > 0 {
 			s.pause(seconds(float64(off+s.spec.chunk-s.spec.from)/float64(s.spec.rate)) - time.Since(start))
 		}

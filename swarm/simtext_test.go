@@ -47,7 +47,8 @@ import (
 // the page cache and read-ahead of Linux in front of it. Every pattern takes
 // at=D, when it begins.
 //
-//	copy from=SIZE to=SIZE chunk=128KiB rate=SIZE    in sequence, paced by rate
+//	copy from=SIZE to=SIZE second=SIZE chunk=128KiB rate=SIZE    in sequence, paced
+//	              by rate; with second, as much from there on too, a chunk each in turn
 //	player bitrate=SIZE start=D ahead=D for=D first=P% seek=D:P%,D:P%
 //	              plays after so much media is there, and reads so much ahead; a
 //	              seek comes after so much play since the last
@@ -110,12 +111,12 @@ type readerSpec struct {
 	pattern string
 	at      time.Duration
 
-	from, to, chunk, rate int64 // copy
-	play                  playSpec
-	count, size           int64 // random, probes
-	think                 time.Duration
-	file                  string
-	steps                 []string
+	from, to, second, chunk, rate int64 // copy
+	play                          playSpec
+	count, size                   int64 // random, probes
+	think                         time.Duration
+	file                          string
+	steps                         []string
 }
 
 type playSpec struct {
@@ -321,6 +322,7 @@ func parseReader(a *args) *readerSpec {
 	switch r.pattern {
 	case "copy":
 		r.from, r.to = a.bytes("from", "0"), a.bytes("to", "0")
+		r.second = a.bytes("second", "0")
 		r.chunk, r.rate = a.bytes("chunk", "128KiB"), a.bytes("rate", "0")
 	case "player":
 		r.play = playSpec{

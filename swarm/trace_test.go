@@ -255,12 +255,12 @@ func TestEveryTraceHasReadsAndAKindThatIsKnown(t *testing.T) {
 func (tr *trace) row() string {
 	const unit = 4 << 10
 	cursors := make(map[int]*engine.Cursor)
-	ends := make(map[int]int64) // where each handle's sequence has got to
+	ends := make(map[int]*[engine.Places]int64) // where each handle's sequences have got to
 	reads, seeks, late := 0, 0, int64(0)
 	for _, op := range tr.ops {
 		switch op.kind {
 		case traceOpen:
-			cursors[op.handle], ends[op.handle] = &engine.Cursor{}, 0
+			cursors[op.handle], ends[op.handle] = &engine.Cursor{}, new([engine.Places]int64)
 		case traceClose:
 			seeks += cursors[op.handle].Seeks()
 		case traceRead:
@@ -271,11 +271,12 @@ func (tr *trace) row() string {
 			if a.Left {
 				continue
 			}
+			end := &ends[op.handle][a.Place]
 			if c.Seeks() == before {
-				late = max(late, ends[op.handle]-op.off)
-				ends[op.handle] = max(ends[op.handle], op.off+op.n)
+				late = max(late, *end-op.off)
+				*end = max(*end, op.off+op.n)
 			} else {
-				ends[op.handle] = op.off + op.n
+				*end = op.off + op.n
 			}
 		}
 	}
@@ -292,7 +293,7 @@ func (tr *trace) row() string {
 		tail++
 	}
 	kib := func(units int64) int64 { return units * unit >> 10 }
-	return fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %d / %d / %d |", tr.name, reads, kib(int64(len(held))), max(seeks, 1)-1, late>>10,
+	return fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %d / %d / %d |", tr.name, reads, kib(int64(len(held))), seeks, late>>10,
 		kib(head), kib(tail), len(tr.touched(256<<10)), len(tr.touched(1<<20)), len(tr.touched(4<<20)))
 }
 

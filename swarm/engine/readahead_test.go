@@ -173,3 +173,135 @@ func TestReadsOutOfOrderKeepTheWindow(t *testing.T) {
 		}
 	})
 }
+
+// A player that demuxes sound and pictures from two places of a file, or a copier
+// with two threads on one descriptor: both places are sequences, and going from
+// one to the other is no seek.
+func TestOneHandleReadAtTwoPlacesInTurnHasTwoWindows(t *testing.T) {
+	const chunk, far = 128 << 10, 100 << 20
+	var c Cursor
+	var a, b int64
+	for i := range int64(64) {
+		now := time.Duration(i) * 10 * time.Millisecond
+		a = c.Read(now, i*chunk, chunk, 256<<10, 32<<20).Bytes
+		b = c.Read(now, far+i*chunk, chunk, 256<<10, 32<<20).Bytes
+	}
+	if a < minAhead || b < minAhead {
+		t.Errorf("after 8 MiB at each of two places %d and %d bytes are fetched ahead, want at least %d", a, b, minAhead)
+	}
+	if c.Seeks() > 1 {
+		t.Errorf("%d seeks, want the one that began the second place", c.Seeks())
+	}
+}
+
+// A handle has several sequences: what it comes back to goes on beside the new
+// one, unless it comes too soon to be meant. A new place leaves all others.
+func TestAPlaceThatWasLeft(t *testing.T) {
+	const mib = 1 << 20
+	type step struct {
+		at    time.Duration
+		off   int64
+		seeks int // that the read is of
+		left  bool
+		live  int // places that are read in turn after it
+	}
+	ms := time.Millisecond
+	for name, steps := range map[string][]step{
+		"stays left for the kernel's late READs": {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {leftTime - 1, kernelRead, 0, true, 1}},
+		"comes back to life":                     {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {leftTime, kernelRead, 1, false, 2}, {leftTime, 100 * mib, 1, false, 2}, {leftTime, 0, 1, false, 2}},
+		"comes back after hours":                 {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {5 * time.Hour, kernelRead, 1, false, 1}},
+		"is where late READs have got to":        {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {1, 4 * mib, 0, true, 1}, {2, 8 * mib, 0, true, 1}, {30 * ms, 12 * mib, 1, false, 2}},
+		"is all places at a new one":             {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {leftTime, 0, 1, false, 2}, {leftTime, 200 * mib, 2, false, 1}, {leftTime, 0, 1, true, 1}, {leftTime, 100 * mib, 1, true, 1}},
+		"is the one that was not read for long":  {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {leftTime, 0, 1, false, 2}, {leftTime + idleTime, 0, 1, false, 1}, {leftTime + idleTime, 100 * mib, 1, false, 2}},
+		"is not meant near the current one":      {{0, 0, 0, false, 1}, {0, 5 * mib, 1, false, 1}, {0, 4 * mib, 1, false, 1}},
+		"is forgotten for newer ones":            {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {0, 200 * mib, 2, false, 1}, {0, 300 * mib, 3, false, 1}, {leftTime, 0, 4, false, 1}},
+		"is kept when it was read since":         {{0, 0, 0, false, 1}, {0, 100 * mib, 1, false, 1}, {leftTime, 0, 1, false, 2}, {30 * ms, 200 * mib, 2, false, 1}, {40 * ms, 300 * mib, 3, false, 1}, {60 * ms, 0, 3, false, 2}},
+	} {
+		var c Cursor
+		for i, s := range steps {
+			a := c.Read(s.at, s.off, kernelRead, testPiece, 8<<20)
+			live := 0
+			for place := range Places {
+				if c.Live(place) {
+					live++
+				}
+			}
+			if a.Seeks != s.seeks || a.Left != s.left || live != s.live || a.Left && a.Bytes > 0 {
+				t.Errorf("%s: read %d: got %+v with %d places, want %d seeks, left: %v, %d places", name, i, a, live, s.seeks, s.left, s.live)
+			}
+		}
+	}
+}
+
+// A READ of the kernel's that comes too late to be known as one costs no more
+// than a seek, and nothing of the place where the player is.
+func TestAPlaceThatComesBackHasSomeSecondsAhead(t *testing.T) {
+	var c Cursor
+	const perSec = 1 << 20
+	for off := int64(0); off < 64<<20; off += kernelRead {
+		c.Read(time.Duration(off)*time.Second/perSec, off, kernelRead, testPiece, 32<<20)
+	}
+	there := c.Read(65*time.Second, 1<<30, kernelRead, testPiece, 32<<20)
+	back := c.Read(65*time.Second+2*leftTime, 64<<20, kernelRead, testPiece, 32<<20)
+	if back.Bytes < perSec || back.Bytes > 3*perSec {
+		t.Errorf("got %d ahead, want about 2 s of %d bytes a second", back.Bytes, perSec)
+	}
+	if !c.Live(there.Place) || there.Place == back.Place {
+		t.Errorf("the place of the player is %d, live: %v, that of the late READ %d", there.Place, c.Live(there.Place), back.Place)
+	}
+}
+
+// What a place had ahead is free for others once it is left.
+func TestAPlaceThatWasLeftGivesItsPartBack(t *testing.T) {
+	var c Cursor
+	const limit = 8 << 20
+	for off := int64(0); off < 64<<20; off += kernelRead {
+		c.Read(0, off, kernelRead, testPiece, limit)
+	}
+	if ahead := c.Read(0, 1<<30, kernelRead, testPiece, limit).Bytes; ahead != limit {
+		t.Errorf("got %d ahead after a seek, want %d", ahead, limit)
+	}
+}
+
+// However many places are read, and in any order: what is ahead of all of them
+// together is within the limit, and a place that was left has nothing.
+func TestAllPlacesTogetherStayWithinTheLimit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var c Cursor
+		limit := rapid.Int64Range(0, 64<<20).Draw(t, "limit")
+		piece := int64(1) << rapid.IntRange(14, 24).Draw(t, "piece")
+		streams := make([]int64, rapid.IntRange(1, Places+2).Draw(t, "streams"))
+		for i := range streams {
+			streams[i] = int64(i) * (256 << 20)
+		}
+		var got, want [Places]int64 // where each place has got to, and its window
+		seeks := 0
+		now := time.Duration(0)
+		for range rapid.IntRange(1, 400).Draw(t, "reads") {
+			i := rapid.IntRange(0, len(streams)-1).Draw(t, "stream")
+			n := rapid.Int64Range(1, 1<<20).Draw(t, "bytes")
+			now += time.Duration(rapid.Int64Range(0, int64(100*time.Millisecond)).Draw(t, "after"))
+			a := c.Read(now, streams[i], n, piece, limit)
+			streams[i] += n
+			if c.Seeks() != seeks {
+				seeks = c.Seeks()
+				got, want = [Places]int64{}, [Places]int64{}
+			}
+			if !a.Left {
+				got[a.Place] = max(got[a.Place], streams[i])
+				want[a.Place] = streams[i] + a.Bytes
+			}
+			all := int64(0)
+			for p := range Places {
+				if ahead := want[p] - got[p]; c.Live(p) && ahead > 0 {
+					all += ahead
+				} else if !c.Live(p) {
+					got[p], want[p] = 0, 0
+				}
+			}
+			if all > limit {
+				t.Fatalf("got %d bytes ahead of all places, limit %d", all, limit)
+			}
+		}
+	})
+}
