@@ -160,9 +160,23 @@ func (e *Engine) helpPartial(at time.Duration, p *peer, t *partial, mine time.Du
 	if best < 0 {
 		return false
 	}
-	t.blocks[best].by[1] = p
-	e.ask(at, p, t, best)
+	e.second(at, p, t, best)
 	return true
+}
+
+// second asks p for a block that another was asked for. What that one has
+// probably not begun to send, since it sends in order, it need not send at all.
+func (e *Engine) second(at time.Duration, p *peer, t *partial, b int) {
+	k := &t.blocks[b]
+	holder := k.by[0]
+	if i := holder.requests.find(t.piece, b); i > 0 && holder.caps.Fast {
+		e.recall(holder, i)
+		k.by[0] = p
+		e.short = append(e.short, holder)
+	} else {
+		k.by[1] = p
+	}
+	e.ask(at, p, t, b)
 }
 
 // due estimates how long from now the peer takes to deliver a block that it was
