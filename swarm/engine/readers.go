@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -133,6 +134,10 @@ func (e *Engine) clip(w Window) Window {
 	return w
 }
 
+// The kernel sends the READs of one read-ahead window at once and they come in any
+// order: among those that began to wait within so long the nearer place is first.
+const sameTime = 100 * time.Millisecond
+
 // sortReaders puts the blocked ones first, who waits longest foremost.
 func (e *Engine) sortReaders() {
 	slices.SortStableFunc(e.readers, func(a, b *reader) int {
@@ -141,10 +146,12 @@ func (e *Engine) sortReaders() {
 			return -1
 		case bb && !ab:
 			return 1
-		case a.since != b.since:
-			return int(max(-1, min(1, a.since-b.since)))
 		}
-		return int(a.id) - int(b.id)
+		return cmp.Or(
+			cmp.Compare(a.since/sameTime, b.since/sameTime),
+			cmp.Compare(a.win.Need, b.win.Need),
+			cmp.Compare(a.since, b.since),
+			cmp.Compare(a.id, b.id))
 	})
 	e.blocked = 0
 	for e.blocked < len(e.readers) && e.readers[e.blocked].isBlocked() {

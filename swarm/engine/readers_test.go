@@ -47,3 +47,22 @@ func TestADeferredReadGivesWayForAWhile(t *testing.T) {
 		t.Errorf("after it the piece is of tier %d, want %d: somebody may wait in earnest", got, tierBlocked)
 	}
 }
+
+// READs of one read-ahead window overtake each other on their way here; the
+// nearest is served first all the same. Who has waited longer comes before both.
+func TestReadsOfOneBurstAreServedInOrder(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	layout := metainfo.Layout{PieceLength: 4 * blockSize, Length: 400 * blockSize}
+	e := New(Config{Drafts: &endless{}}, layout, nil, rand.New(rand.NewPCG(1, 1)), now)
+	e.Want(now, 1, Window{Need: 80, NeedEnd: 81})
+	now = now.Add(sameTime)
+	for i, piece := range []int{15, 14, 13} {
+		now = now.Add(time.Millisecond)
+		e.Want(now, ReaderID(i+2), Window{Need: piece, NeedEnd: piece + 1})
+	}
+	for i, want := range []int{80, 13, 14, 15} {
+		if got := e.readers[i].win.Need; got != want {
+			t.Errorf("place %d: got a read of piece %d, want %d", i, got, want)
+		}
+	}
+}
