@@ -64,7 +64,7 @@ type Engine struct {
 	blocked    int     // how many of them are
 	usual      float64 // bytes/s of a peer here, smoothed; 0: nobody has delivered
 	together   float64 // bytes/s of all peers that let us download
-	left       []int   // pieces that the peer at hand has left to others, for a blocked read
+	shared     bool    // who has passed in the newest round of share has nothing to do there
 	sharing    int     // counts the rounds of share
 	first      int     // firstDepth, but for tests that count blocks
 	jumped     bool    // a window has moved away from what was asked for

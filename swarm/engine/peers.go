@@ -38,10 +38,11 @@ type peer struct {
 	choked     bool // it chokes us
 	interested bool // we are, and said so
 	requests   requests
-	recalled   requests // cancelled and not answered yet
-	passed     int      // the round of share in which it had nothing for a blocked read
-	near       int      // where in them the next to be looked for likely is
-	depth      int      // requests to keep outstanding
+	recalled   requests      // cancelled and not answered yet
+	passed     int           // the round of share in which it had nothing for a blocked read
+	next       time.Duration // when it would deliver one more, in that round
+	near       int           // where in them the next to be looked for likely is
+	depth      int           // requests to keep outstanding
 	probe      probe
 	extra      int  // of them, because the queue ran dry (starved)
 	full       bool // the queue was as deep as it may be when it was last filled

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"swarmfs/swarm/wire"
@@ -32,7 +31,7 @@ func (e *Engine) fillOne(at time.Duration, p *peer) {
 		if e.hasten(at, p) {
 			continue
 		}
-		t := e.pick(p)
+		t := e.pick(at, p)
 		if t == nil {
 			break
 		}
@@ -48,9 +47,11 @@ func (e *Engine) fillOne(at time.Duration, p *peer) {
 // then fills every peer's queue.
 func (e *Engine) fillAll(now time.Time) {
 	e.share(e.since(now))
+	e.shared = true
 	for _, p := range e.peers {
 		e.fill(now, p)
 	}
+	e.shared = false
 }
 
 // fillOthers is fillAll without the peer that has just failed us.
@@ -119,15 +120,17 @@ func (e *Engine) recall(p *peer, i int) {
 
 // pick returns the draft, opened if need be, of which p should send the next
 // free block; nil when p has nothing that is wanted and can be started.
-func (e *Engine) pick(p *peer) *partial {
+func (e *Engine) pick(at time.Duration, p *peer) *partial {
 	switch {
 	case p.choked:
 		return e.pickAllowed(p)
 	case p.snubbed:
 		return e.pickSnubbed(p)
 	}
-	if t := e.pickBlocked(p); t != nil {
-		return t
+	if p.passed != e.sharing || !e.shared { // or it has just been through them
+		if t := e.pickBlocked(at, p); t != nil {
+			return t
+		}
 	}
 	if t := e.pickAhead(p); t != nil {
 		return t
@@ -135,18 +138,23 @@ func (e *Engine) pick(p *peer) *partial {
 	return e.pickBackground(p)
 }
 
+// So many pieces are weighed for one block.
+const maxWeighed = 16
+
 // pickBlocked serves the read that waits longest. What the others have in time
-// without p it leaves to them, and notes it.
-func (e *Engine) pickBlocked(p *peer) *partial {
-	e.left = e.left[:0]
+// without p it leaves to them.
+func (e *Engine) pickBlocked(at time.Duration, p *peer) *partial {
+	weighed := 0
 	for _, r := range e.readers[:e.blocked] {
 		i := e.nextFree(p, r.win.Need, r.win.Goal)
-		for i >= 0 {
+		if i >= 0 && e.tooLate(at, p, r) {
+			continue
+		}
+		for ; i >= 0 && weighed < maxWeighed; weighed++ {
 			next := e.nextFree(p, i+1, r.win.Goal)
-			if !e.inTime(p, r, i, next) {
+			if next < 0 || !e.canSpare(at, p, r, i, next) {
 				break
 			}
-			e.left = append(e.left, i)
 			i = next
 		}
 		if i < 0 {
@@ -194,7 +202,7 @@ func (e *Engine) pickAhead(p *peer) *partial {
 	late := e.lateness(p)
 	for _, r := range e.readers {
 		i := e.nextFree(p, min(r.win.Pos+late, r.win.End), r.win.End)
-		for i >= 0 && slices.Contains(e.left, i) {
+		for i >= 0 && e.inGoal(i) {
 			i = e.nextFree(p, i+1, r.win.End)
 		}
 		if i < 0 && late > 0 {
@@ -232,7 +240,7 @@ func (e *Engine) lateness(p *peer) int {
 // lastFree is nextFree from the other end.
 func (e *Engine) lastFree(p *peer, from, end int) int {
 	for i := end - 1; i >= from; i-- {
-		if e.free.Has(i) && p.has(i) && !slices.Contains(e.left, i) {
+		if e.free.Has(i) && p.has(i) && !e.inGoal(i) {
 			return i
 		}
 	}
@@ -363,23 +371,29 @@ func (e *Engine) share(at time.Duration) {
 		return
 	}
 	e.sharing++
+	for _, p := range e.peers {
+		if p.choked || p.snubbed || !e.mayAsk(p) {
+			p.passed = e.sharing
+			continue
+		}
+		p.next = e.finish(p, 1)
+	}
 	for {
 		var best *peer
-		var first time.Duration
 		for _, p := range e.peers {
-			if p.passed == e.sharing || p.choked || p.snubbed || !e.mayAsk(p) {
-				continue
-			}
-			if f := e.finish(p, 1); best == nil || f < first {
-				best, first = p, f
+			if p.passed != e.sharing && (best == nil || p.next < best.next) {
+				best = p
 			}
 		}
 		if best == nil {
 			return
 		}
-		if t := e.pickBlocked(best); t != nil {
+		t := e.pickBlocked(at, best)
+		if t != nil {
 			e.askNext(at, best, t)
-		} else {
+			best.next = e.finish(best, 1)
+		}
+		if t == nil || !e.mayAsk(best) {
 			best.passed = e.sharing
 		}
 	}

@@ -19,11 +19,12 @@ type Window struct {
 }
 
 type reader struct {
-	id    ReaderID
-	win   Window
-	since time.Duration // blocked since
-	later time.Duration // waits for what is probably not wanted any more, until then; 0: in earnest
-	until time.Duration // closed, and to be forgotten then; 0: open
+	id       ReaderID
+	win      Window
+	since    time.Duration // blocked since
+	later    time.Duration // waits for what is probably not wanted any more, until then; 0: in earnest
+	forecast forecast
+	until    time.Duration // closed, and to be forgotten then; 0: open
 }
 
 func (r *reader) isBlocked() bool { return r.win.Need < r.win.NeedEnd && r.later == 0 }
