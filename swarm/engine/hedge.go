@@ -59,8 +59,8 @@ func (e *Engine) helpBackground(at time.Duration, p *peer) {
 // is asked of both. Between peers of one kind it never is.
 const hastenAfter = 100 * time.Millisecond
 
-// hasten asks p for a block that a read is blocked on, or that its reader needs
-// before it goes on, and that another peer is expected to deliver much later.
+// hasten asks p for a block that a read is blocked on and that another peer is
+// expected to deliver much later.
 func (e *Engine) hasten(at time.Duration, p *peer) bool {
 	if e.blocked == 0 || p.choked || p.snubbed {
 		return false
@@ -69,10 +69,7 @@ func (e *Engine) hasten(at time.Duration, p *peer) bool {
 		if e.nextFree(p, r.win.Need, r.win.NeedEnd) >= 0 {
 			return false // there is something that nobody was asked for
 		}
-		for i := r.win.Need; i < r.win.Goal; i++ {
-			if i >= r.win.NeedEnd && e.free.Has(i) && p.has(i) {
-				break // so there is in what its reader needs next
-			}
+		for i := r.win.Need; i < r.win.NeedEnd; i++ {
 			t := e.open[i]
 			if t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)+hastenAfter) {
 				return true
