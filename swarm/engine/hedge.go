@@ -59,13 +59,16 @@ func (e *Engine) helpBackground(at time.Duration, p *peer) {
 // is asked of both. Between peers of one kind it never is.
 const hastenAfter = 100 * time.Millisecond
 
+// So many reads, who wait longest, are looked at for each block.
+const maxHastened = 4
+
 // hasten asks p for a block that a read is blocked on and that another peer is
 // expected to deliver much later.
 func (e *Engine) hasten(at time.Duration, p *peer) bool {
 	if e.blocked == 0 || p.choked || p.snubbed {
 		return false
 	}
-	for _, r := range e.readers[:e.blocked] {
+	for _, r := range e.readers[:min(e.blocked, maxHastened)] {
 		if e.nextFree(p, r.win.Need, r.win.NeedEnd) >= 0 {
 			return false // there is something that nobody was asked for
 		}

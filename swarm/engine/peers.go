@@ -215,8 +215,11 @@ func (e *Engine) rejected(now time.Time, p *peer, m wire.Message) {
 	}
 	i := p.requests.find(piece, b)
 	if i < 0 { // it crossed our cancel, or answers it
-		p.unrecall(piece, b)
-		e.fill(now, p)
+		if p.unrecall(piece, b) {
+			e.fill(now, p)
+		} else if p.rejects++; p.rejects > maxRejectsInRow {
+			e.drop(p, false, "rejects what it was not asked for")
+		}
 		return
 	}
 	p.requests.remove(i)

@@ -213,7 +213,8 @@ func (e *Engine) pickAhead(p *peer) *partial {
 		}
 	}
 	for _, r := range e.readers {
-		if best < 0 && r.later > 0 {
+		// What was just taken back of it would come twice.
+		if best < 0 && r.later > 0 && p.recalled.len() == 0 {
 			best = e.nextFree(p, r.win.Need, r.win.NeedEnd)
 		}
 	}

@@ -66,11 +66,14 @@ const maxRecalled = 512
 // asked for.
 func (p *peer) owes() int { return p.requests.len() + p.recalled.len() }
 
-// unrecall notes that the peer answered a request that was taken back.
-func (p *peer) unrecall(piece, block int) {
-	if i := p.recalled.find(piece, block); i >= 0 {
+// unrecall notes that the peer answered a request that was taken back, and
+// reports whether there was one.
+func (p *peer) unrecall(piece, block int) bool {
+	i := p.recalled.find(piece, block)
+	if i >= 0 {
 		p.recalled.remove(i)
 	}
+	return i >= 0
 }
 
 // answered notes that the peer answered a request made at a time. It serves them

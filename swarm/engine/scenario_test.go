@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write what the engine does into testdat
 //	peer fast has=all|none|0..3,7 [unchoked] [BEP6] [BEP54] [interested]
 //	fast unchoke | choke | has 3 | lost 3 | bitfield 0,1 | have-all | interested | allowed 2
 //	fast delivers 0:0..3 [bad]        requests 0:0..3 | cancels 0:1 | rejects 0:1 | leaves
-//	reader A need=2 ahead=2..6        reader A gone
+//	reader A need=2 ahead=2..6        reader A gone | deferred
 //	background 0..7 [off]             room 3; evict 2; verified 2; wait 3s; show fast
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -187,6 +187,10 @@ func (s *scenario) reader(name string, opt map[string]string) {
 	}
 	if _, gone := opt["gone"]; gone {
 		s.e.ReaderGone(s.now, ReaderID(i+1))
+		return
+	}
+	if _, left := opt["deferred"]; left {
+		s.e.Defer(s.now, ReaderID(i+1))
 		return
 	}
 	var w Window
