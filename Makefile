@@ -21,7 +21,7 @@ test:                    ## all tests, with real clients, a real kernel and real
 	@.ci/setup.sh test
 	$(GO) test -timeout 30m ./...
 
-sim:                     ## SEEDS random players in simulated swarms beside an omniscient scheduler; all goals
+sim:                     ## SEEDS random players in simulated swarms beside an omniscient scheduler; fails on goals not reached yet
 	$(GO) test ./swarm -count=1 -timeout 30m -run 'TestSim$$|TestLab|TestRealPrograms' -seeds=$(SEEDS)
 
 integration:             ## only the tests with real clients, one line each

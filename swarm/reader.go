@@ -37,6 +37,7 @@ type Reader struct {
 	place  int           // of the last read
 	seeks  int           // of the cursor, when last looked at
 	posted bool          // the loop knows that the windows have changed
+	life   uint32        // the run that was told of them
 }
 
 // windows are a reader's, by place.
@@ -155,7 +156,12 @@ func (r *Reader) wait() bool {
 
 // move sets the windows, and reports whether the loop is to be told. r.mu is held.
 func (r *Reader) move(all windows, seeks int) (tell bool) {
-	tell = (all != r.window || seeks != r.seeks) && !r.posted
+	life := r.t.lives.Load()
+	if life != r.life { // what the last run had not looked at yet is lost with it
+		r.posted = false
+	}
+	tell = (all != r.window || seeks != r.seeks || life != r.life) && !r.posted
+	r.life = life
 	r.window, r.seeks = all, seeks
 	r.posted = r.posted || tell
 	return tell

@@ -348,3 +348,17 @@ func TestBackgroundModes(t *testing.T) {
 		})
 	}
 }
+
+// A reader's news that a crashed loop had not looked at is told to the next one.
+func TestAWindowThatTheLoopLostIsToldAgain(t *testing.T) {
+	r := &Reader{t: &Torrent{}}
+	r.t.lives.Add(1)
+	var w windows
+	if !r.move(w, 1) || r.move(w, 2) {
+		t.Fatal("want the first change to be told, and no other before it was looked at")
+	}
+	r.t.lives.Add(1)
+	if !r.move(w, 2) || r.move(w, 2) {
+		t.Error("want the next run to be told, once")
+	}
+}

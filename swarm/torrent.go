@@ -27,6 +27,7 @@ type Torrent struct {
 	token   suture.ServiceToken
 	closed  chan struct{} // the torrent was removed, or has failed
 
+	lives      atomic.Uint32 // runs that were begun
 	readers    atomic.Uint32 // the newest ReaderID
 	peers      atomic.Uint32 // the newest PeerID
 	completed  atomic.Bool   // all pieces came while we ran: trackers are told
@@ -146,6 +147,7 @@ func (t *Torrent) begin(r *run, cancel context.CancelCauseFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.run, t.crashed = r, cancel
+	t.lives.Add(1)
 	t.earlier = t.stats.Stats
 	close(t.next)
 }
