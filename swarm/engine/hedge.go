@@ -11,12 +11,12 @@ func (e *Engine) help(at time.Duration, p *peer) {
 		return
 	}
 	for _, r := range e.readers[:e.blocked] {
-		if e.helpRange(at, p, r.win.Need, r.win.NeedEnd) {
+		if e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
 			return
 		}
 	}
 	for _, r := range e.readers {
-		if e.helpRange(at, p, r.win.Pos, min(r.win.End, r.win.Pos+2)) {
+		if e.helpRange(at, p, r.win.Pos, min(r.win.End, r.win.Pos+2), helpMargin) {
 			return
 		}
 	}
@@ -25,9 +25,9 @@ func (e *Engine) help(at time.Duration, p *peer) {
 	}
 }
 
-func (e *Engine) helpRange(at time.Duration, p *peer, from, end int) bool {
+func (e *Engine) helpRange(at time.Duration, p *peer, from, end int, patience time.Duration) bool {
 	for i := from; i < end; i++ {
-		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)+patience(p)) {
+		if t := e.open[i]; t != nil && p.has(i) && e.helpPartial(at, p, t, 2*e.finish(p, 1)+patience) {
 			return true
 		}
 	}
