@@ -459,7 +459,9 @@ func TestTorrentsThatComeAndGoLeaveNoGoroutine(t *testing.T) {
 		l.peers.Wait()
 		n.add(makeContent(t, 2*mebibyte))
 		time.Sleep(time.Second)
-		if got := runtime.NumGoroutine(); got > before {
+		// One a round would be 50. The runtime has some of its own, which come and
+		// go outside the bubble; what is left inside ends the test anyway.
+		if got := runtime.NumGoroutine(); got > before+10 {
 			t.Errorf("%d goroutines, before it were %d", got, before)
 		}
 	})
