@@ -200,17 +200,16 @@ func (p *player) play(from, to int64) bool {
 // peer with everything, two with a half, one with pieces at random.
 func uneven(pieces int) ([]path, []func(int) bool) {
 	random := "10100010000110001000010000110010001000011111110000111110010101100111110011001111101100100100111001110111110000000010110011100111" // any will do
-	return []path{
-		{rate: 200_000, rtt: 40 * time.Millisecond, commit: 500 * time.Millisecond, chunky: true},
-		{rate: 250_000, rtt: 40 * time.Millisecond},
-		{rate: 150_000, rtt: 40 * time.Millisecond, commit: 500 * time.Millisecond, chunky: true},
-		{rate: 150_000, rtt: 40 * time.Millisecond},
-	}, []func(int) bool{
+	peer := func(rate float64) path {
+		return path{rate: rate, rtt: 40 * time.Millisecond, commit: 500 * time.Millisecond, chunky: true}
+	}
+	has := []func(int) bool{
 		func(i int) bool { return random[i%len(random)] == '1' },
 		func(int) bool { return true },
 		func(i int) bool { return i < pieces/2 },
 		func(i int) bool { return i >= pieces/2 },
 	}
+	return []path{peer(200_000), peer(250_000), peer(150_000), peer(150_000)}, has
 }
 
 // A film of 4 Mbit/s in a swarm of 6 plays without a stall, and starts and seeks

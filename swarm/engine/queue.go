@@ -23,21 +23,24 @@ const bareQueue = 2
 // half bare round trips, so that it grows while the path takes more, and stays
 // so shallow that an urgent block never waits long behind our own.
 func (e *Engine) resize(at time.Duration, p *peer) {
-	if p.rate.perSec == 0 {
-		p.depth = e.first + int(p.received/blockSize) + p.extra
-		if p.rate.first > 0 && blockTime(p.rate.first) > slowBlock {
-			p.depth = bareQueue + p.extra // the first block tells that it is slow
+	if p.rate.perSec > 0 {
+		if e.usual == 0 {
+			e.usual = p.rate.perSec
 		}
-		p.depth = min(p.depth, e.maxDepth(p))
-		return
+		e.usual += (p.rate.perSec - e.usual) / 8
 	}
-	if e.usual == 0 {
-		e.usual = p.rate.perSec
-	}
-	e.usual += (p.rate.perSec - e.usual) / 8
-	if p.lat.stale(at) {
-		p.depth = min(bareQueue, e.maxDepth(p))
-		return
+	p.depth = min(e.goodDepth(at, p), e.maxDepth(p))
+}
+
+func (e *Engine) goodDepth(at time.Duration, p *peer) int {
+	switch {
+	case p.rate.perSec > 0 && p.lat.stale(at):
+		return bareQueue
+	case p.rate.perSec > 0:
+	case p.rate.first > 0 && blockTime(p.rate.first) > slowBlock:
+		return bareQueue + p.extra // the first block tells that it is slow
+	default:
+		return e.first + int(p.received/blockSize) + p.extra
 	}
 	perSec, trip := e.speed(p)
 	// Half a round trip more lets it grow while the path takes more. For a slow
@@ -46,11 +49,11 @@ func (e *Engine) resize(at time.Duration, p *peer) {
 	bytes := perSec * (trip + more + queueMargin).Seconds()
 	// A deeper queue may help a peer, but not at the cost of the next urgent block.
 	deepest := max(bytes, perSec*(trip+maxQueueing).Seconds())
-	p.depth = 2 + int(min(bytes*p.probe.gain, deepest)/blockSize) + p.extra
+	depth := 2 + int(min(bytes*p.probe.gain, deepest)/blockSize) + p.extra
 	if p.received < earlyBlocks*blockSize {
-		p.depth = max(p.depth, e.first)
+		return max(depth, e.first)
 	}
-	p.depth = min(p.depth, e.maxDepth(p))
+	return depth
 }
 
 // A peer whose blocks take longer keeps its path busy with two.
