@@ -97,7 +97,8 @@ type Stats struct {
 
 // Open opens the store. It returns before the disk is read: [Store.Volume]
 // and [Store.Degraded] wait for that. A bad disk is no error: then the store
-// works in RAM. The error is a [*LockedError] when another process uses Dir.
+// works in RAM. The error is a [*LockedError] when another process uses Dir, a
+// [*FormatError] when a newer program wrote to it.
 func Open(opts Options) (*Store, error) {
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
@@ -119,8 +120,7 @@ func Open(opts Options) (*Store, error) {
 	s.news.init()
 	if opts.Dir != "" {
 		err := s.openDir()
-		var locked *LockedError
-		if errors.As(err, &locked) {
+		if errors.As(err, new(*LockedError)) || errors.As(err, new(*FormatError)) {
 			return nil, err
 		}
 		s.setDegraded(err)
@@ -141,6 +141,9 @@ func (s *Store) start(run func()) { s.tasks.Go(run) }
 func (s *Store) openDir() error {
 	if err := os.MkdirAll(s.opts.Dir, 0o755); err != nil {
 		return fmt.Errorf("create data folder: %w", err)
+	}
+	if err := checkFormat(s.opts.Dir); err != nil {
+		return err
 	}
 	lock, err := Lock(s.opts.Dir)
 	if err != nil {

@@ -28,6 +28,9 @@ func TestWhatIsHeldSurvivesARestart(t *testing.T) {
 	if again := l.uploaded() - before; again != 0 {
 		t.Errorf("%d bytes were fetched again after the restart", again)
 	}
+	if got := m.status().Torrents[0]; got.Fetched != 0 || got.TotalFetched < c.size || got.TotalFetched > 2*c.size {
+		t.Errorf("counters after the restart: got %+v, want nothing of this run and at least %d of all", got, c.size)
+	}
 	m.unmount()
 
 	// Nobody is needed: what is held is enough.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +110,29 @@ func (m *mounted) unmount() {
 
 // path is a file of a content in the mount.
 func (m *mounted) path(c *content, f fileSpec) string { return filepath.Join(m.point, c.name, f.path) }
+
+// statusOutput is what the tests need of `swarmfs status --json`.
+type statusOutput struct {
+	Cache struct {
+		Used     int64   `json:"used"`
+		Degraded *string `json:"degraded"`
+	} `json:"cache"`
+	Torrents []struct {
+		Fetched      int64 `json:"bytes_fetched"`
+		TotalFetched int64 `json:"total_fetched"`
+		PiecesHeld   int   `json:"pieces_held"`
+	} `json:"torrents"`
+}
+
+// status asks the mount how it is.
+func (m *mounted) status() (st statusOutput) {
+	m.t.Helper()
+	r := run(m.t, readyLimit, swarmfs("status", "--json", "--data", m.data))
+	if err := json.Unmarshal([]byte(r.stdout), &st); err != nil || r.code != exitOK {
+		m.t.Fatalf("status: exit code %d, %v: %s", r.code, err, r.stderr)
+	}
+	return st
+}
 
 // seed runs `swarmfs seed` of c's original files and waits for its line.
 func seed(t testing.TB, n *node, c *content, flags ...string) *process {

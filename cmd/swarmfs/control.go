@@ -87,6 +87,7 @@ func (c *controller) Remove(_ context.Context, of api.Target) (api.Done, error) 
 	if err := c.session.Remove(t.torrent.Info.Hash); err != nil {
 		return api.Done{}, fmt.Errorf("stop %s: %w", t.name, err)
 	}
+	c.rememberRecord(t) // its last counters
 	if err != nil {
 		return api.Done{}, withCode(exitData, fmt.Errorf("%s is gone, but its pins will be back: %w", t.name, err))
 	}

@@ -191,7 +191,7 @@ func TestALinkWithoutMetadataWaitsUnlessItIsRemembered(t *testing.T) {
 	torrent, data := makeTorrent(t, "one", false)
 	_, otherData := makeTorrent(t, "two", false)
 	other := writeFile(t, "two.torrent", string(otherData))
-	state, err := cache.OpenState(t.TempDir())
+	state, err := cache.OpenState(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

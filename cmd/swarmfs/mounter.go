@@ -42,11 +42,14 @@ type mounter struct {
 
 	// Set by prepare, in this order; read-only after.
 	store   *cache.Store
-	state   *cache.State // nil: nothing is remembered
+	state   *cache.State
 	session *swarm.Session
 	server  *fs.Server
 	peers   []netip.AddrPort // --peer
 	started time.Time
+
+	// Owned by saveState, which one goroutine at a time calls.
+	unsaved error // why the last one did not save
 
 	// changing is held while torrents, pins or limits change, one change at a time.
 	changing sync.Mutex
@@ -82,6 +85,7 @@ func (m *mounter) run(ctx context.Context) error {
 	root := newSupervisor(m.log)
 	root.Add(m.session)
 	serving := startServices(ctx, root)
+	defer m.saveState(ctx) // the last counters, when nothing counts any more
 	defer serving.stop(hurry)
 
 	m.peers = peers
@@ -119,11 +123,10 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	var err error
 	m.store, err = cache.Open(cache.Options{Dir: f.data, Budget: f.cacheSize, Memory: f.memory, Logger: m.log})
 	if err != nil {
-		return nil, nil, lockedError(err)
+		return nil, nil, dataError(err)
 	}
-	if m.state, err = cache.OpenState(f.data); err != nil {
-		m.log.Debug("torrents are not remembered", "error", err) // the cache has said what is wrong with the folder
-		m.state = nil
+	if m.state, err = cache.OpenState(f.data, m.log); err != nil {
+		return nil, nil, dataError(err)
 	}
 	f.confine()
 	l := &loader{stdin: m.std.in, state: m.state, local: f.local(), warn: func(label string, err error) {
@@ -206,14 +209,16 @@ func (m *mounter) sayReady() error {
 	return nil
 }
 
-// settle does what would have held up the mount. The function it returns ends
-// that, and waits for it.
+// settle does what would have held up the mount, and what comes up every now
+// and then. The function it returns ends that, and waits for it.
 func (m *mounter) settle(ctx context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var chores sync.WaitGroup
 	chores.Go(func() {
-		m.remember(ctx)
+		m.state.Check(ctx)
+		m.saveState(ctx)
 		debug.FreeOSMemory() // parsing leaves ten times a torrent's size behind
+		m.saveStateEvery(ctx, stateEvery)
 	})
 	return func() {
 		cancel()

@@ -54,14 +54,11 @@ func (c *controller) repin(of api.Target, change func(*shownTorrent, []int) erro
 
 // rememberPins stores what is pinned of a torrent.
 func (m *mounter) rememberPins(t *shownTorrent) error {
-	if m.state == nil {
-		return nil // a cache that can pin has a folder: there is none pinned
-	}
 	t.remembering.Lock()
-	defer t.remembering.Unlock()
-	t.record.Name = t.name
 	t.record.Pinned = t.run.PinnedFiles()
-	return m.state.PutRecord(t.torrent.Info.Hash, t.record)
+	t.remembering.Unlock()
+	m.state.SetRecord(t.torrent.Info.Hash, t.remembered())
+	return m.state.Save()
 }
 
 // keepPins pins in the cache what is remembered as pinned, before anything is

@@ -73,6 +73,8 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 		BytesDuplicated: s.Duplicate, BytesUploaded: s.Uploaded,
 		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),
 	}
+	total := t.remembered()
+	r.TotalFetched, r.TotalWasted, r.TotalUploaded = total.Downloaded, total.Wasted, total.Uploaded
 	r.PinnedHeld = t.pinnedHeld(r.Pinned)
 	switch {
 	case s.Failure != nil:

@@ -74,6 +74,9 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "wasted: %d\n", r.BytesWasted)
 	fmt.Fprintf(&b, "duplicated: %d\n", r.BytesDuplicated)
 	fmt.Fprintf(&b, "uploaded: %d\n", r.BytesUploaded)
+	fmt.Fprintf(&b, "fetched in all runs: %d\n", r.TotalFetched)
+	fmt.Fprintf(&b, "wasted in all runs: %d\n", r.TotalWasted)
+	fmt.Fprintf(&b, "uploaded in all runs: %d\n", r.TotalUploaded)
 	fmt.Fprintf(&b, "pinned pieces: %d of %d\n", r.PinnedHeld, pinnedPieces(&r))
 	fmt.Fprintf(&b, "waiting reads: %d\n", r.Waiting)
 	for i := range r.Reads {

@@ -84,6 +84,7 @@ func (p *printer) torrent(t *api.Torrent) {
 	p.line("held:     %s (%s)", heldText(t.PiecesHeld, t.Pieces), percent(t.PiecesHeld, t.Pieces))
 	p.line("fetched:  %s, %s wasted, %s twice", bytesText(t.BytesFetched), bytesText(t.BytesWasted), bytesText(t.BytesDuplicated))
 	p.line("uploaded: %s", bytesText(t.BytesUploaded))
+	p.line("all runs: %s fetched, %s of no use, %s uploaded", bytesText(t.TotalFetched), bytesText(t.TotalWasted), bytesText(t.TotalUploaded))
 	p.line("fetching: what is read; in the background: %s", t.Background)
 	if n := pinnedPieces(t); n > 0 {
 		p.line("pinned:   %s held (%s)", heldText(t.PinnedHeld, n), percent(t.PinnedHeld, n))

@@ -19,19 +19,16 @@ type shownTorrent struct {
 	run  *swarm.Torrent
 	name string // as shown
 
-	remembering sync.Mutex   // guards record
-	record      cache.Record // as remembered; zero for a new one
+	remembering sync.Mutex // guards record
+	// record is what was remembered when the torrent was added; its pins are
+	// those of now. See remembered.
+	record cache.Record
 }
 
-// newShown is a torrent with what is remembered of it. What cannot be read is
-// not remembered.
+// newShown is a torrent with what is remembered of it.
 func (m *mounter) newShown(t loaded) *shownTorrent {
 	s := &shownTorrent{loaded: t}
-	if m.state != nil {
-		if r, err := m.state.Record(t.torrent.Info.Hash); err == nil {
-			s.record = r
-		}
-	}
+	s.record, _ = m.state.Record(t.torrent.Info.Hash)
 	return s
 }
 
@@ -54,44 +51,6 @@ func (m *mounter) named(torrents []loaded) []*shownTorrent {
 		}
 	})
 	return all
-}
-
-// remember stores the torrents that are new, and names that are.
-func (m *mounter) remember(ctx context.Context) {
-	if m.state == nil {
-		return
-	}
-	for _, t := range m.torrents() {
-		if ctx.Err() != nil {
-			return
-		}
-		if err := m.rememberOne(t); err != nil {
-			if m.store.Degraded() == nil { // else the cache has said it
-				m.log.Warn("torrents are not remembered", "error", err)
-			}
-			return
-		}
-	}
-}
-
-func (m *mounter) rememberOne(t *shownTorrent) error {
-	t.remembering.Lock()
-	defer t.remembering.Unlock()
-	if t.record.Name == t.name {
-		return nil
-	}
-	data, err := t.torrent.Marshal()
-	if err != nil {
-		return fmt.Errorf("store torrent: %w", err)
-	}
-	if err := m.state.Put(t.torrent.Info.Hash, data); err != nil {
-		return err
-	}
-	t.record.Name = t.name
-	if t.record.Added.IsZero() {
-		t.record.Added = time.Now().UTC().Truncate(time.Second)
-	}
-	return m.state.PutRecord(t.torrent.Info.Hash, t.record)
 }
 
 // treeTorrent shows a swarm's torrent to fs.

@@ -22,7 +22,7 @@ func namesOf(m *mounter, all ...loaded) []string {
 }
 
 func TestTorrentsThatHadANameChooseFirst(t *testing.T) {
-	state, err := cache.OpenState(t.TempDir())
+	state, err := cache.OpenState(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,9 +38,10 @@ func TestTorrentsThatHadANameChooseFirst(t *testing.T) {
 	shown := m.named([]loaded{b, c})
 	shown[0].name, shown[1].name = "x", "x [c]"
 	for _, s := range shown {
-		if err := m.rememberOne(s); err != nil {
+		if err := m.rememberMetainfo(s); err != nil {
 			t.Fatal(err)
 		}
+		state.SetRecord(s.torrent.Info.Hash, cache.Record{Name: s.name})
 	}
 	if got, want := namesOf(m, a, c, b), []string{"c", "b", "a"}; !slices.Equal(got, want) {
 		t.Errorf("b and c remembered: got %q, want %q", got, want)

@@ -214,21 +214,23 @@ func openData(data string) (*cache.Store, *cache.State, error) {
 	}
 	store, err := cache.Open(cache.Options{Dir: data, Budget: noEviction})
 	if err != nil {
-		return nil, nil, lockedError(err)
+		return nil, nil, dataError(err)
 	}
-	state, err := cache.OpenState(data)
+	state, err := cache.OpenState(data, nil)
 	if err != nil {
 		_ = store.Close(context.Background())
-		return nil, nil, failf(exitData, "open data folder %s: %w", data, cause(err))
+		return nil, nil, dataError(err)
 	}
 	return store, state, nil
 }
 
-// lockedError adds what to do about a data folder that is in use.
-func lockedError(err error) error {
-	var locked *cache.LockedError
-	if errors.As(err, &locked) {
+// dataError adds what to do about a data folder that cannot be used.
+func dataError(err error) error {
+	switch {
+	case errors.As(err, new(*cache.LockedError)):
 		return failf(exitData, "%w: stop that, or give another --data DIR", err)
+	case errors.As(err, new(*cache.FormatError)):
+		return failf(exitData, "open data folder: %w: a newer swarmfs wrote it: use that, or give another --data DIR", err)
 	}
 	return err
 }

@@ -88,17 +88,23 @@ type Torrent struct {
 	PiecesHeld int    `json:"pieces_held"`
 	// Payload since the torrent was started: all that peers sent; of it what was
 	// thrown away because it was bad or not asked for; what came twice.
-	BytesFetched    int64  `json:"bytes_fetched"`
-	BytesWasted     int64  `json:"bytes_wasted"`
-	BytesDuplicated int64  `json:"bytes_duplicated"`
-	BytesUploaded   int64  `json:"bytes_uploaded"`
-	Peers           int    `json:"peers"`
-	Waiting         int    `json:"waiting"` // reads
-	Reads           []Read `json:"reads"`   // those that wait longest
-	Pinned          []Span `json:"pinned"`  // pieces
-	PinnedHeld      int    `json:"pinned_held"`
-	Background      string `json:"background"`
-	Failed          string `json:"failed,omitempty"` // why it stands still
+	BytesFetched    int64 `json:"bytes_fetched"`
+	BytesWasted     int64 `json:"bytes_wasted"`
+	BytesDuplicated int64 `json:"bytes_duplicated"`
+	BytesUploaded   int64 `json:"bytes_uploaded"`
+	// Of all runs that are remembered, this one included. Wasted is what was of no
+	// use: bad, not asked for, or twice.
+	TotalFetched  int64 `json:"total_fetched"`
+	TotalWasted   int64 `json:"total_wasted"`
+	TotalUploaded int64 `json:"total_uploaded"`
+
+	Peers      int    `json:"peers"`
+	Waiting    int    `json:"waiting"` // reads
+	Reads      []Read `json:"reads"`   // those that wait longest
+	Pinned     []Span `json:"pinned"`  // pieces
+	PinnedHeld int    `json:"pinned_held"`
+	Background string `json:"background"`
+	Failed     string `json:"failed,omitempty"` // why it stands still
 
 	// Only of a torrent that was asked for.
 	PeerList []Peer `json:"peer_list,omitzero"`
