@@ -44,3 +44,10 @@ func (a *asked) remove(piece, begin uint32) bool {
 	}
 	return false
 }
+
+// some reports whether a block is still to come.
+func (a *asked) some() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.head < len(a.keys)
+}

@@ -73,6 +73,7 @@ func (p *peer) readLoop() error {
 	// What is in a draft must be told, however this ends: the loop would ask for
 	// it for ever, and the draft refuse it. Fails only when the run is over.
 	defer func() { _ = in.flush() }()
+	acks := newAcker(p.conn)
 	var armed time.Time
 	for {
 		if now := time.Now(); now.Sub(armed) > idleTimeout/10 {
@@ -84,6 +85,9 @@ func (p *peer) readLoop() error {
 		n, err := p.conn.Read(in.buf[in.n:])
 		if n > 0 {
 			in.n += n
+			if in.n < len(in.buf) && p.asked.some() { // nothing more is there, and more is to come
+				acks.ack()
+			}
 			if err := p.run.t.session.down.wait(p.ctx, n); err != nil {
 				return err
 			}
