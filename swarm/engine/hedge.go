@@ -11,7 +11,13 @@ func (e *Engine) help(at time.Duration, p *peer) {
 		return
 	}
 	for _, r := range e.readers[:e.blocked] {
-		if e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
+		// As many as it could still deliver much sooner: one at a time, a peer that
+		// stopped with half a piece was waited for again with every block. But who
+		// reads ahead hardly waits for it, and much would come twice.
+		some := e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p))
+		for some && r.win.End <= r.win.NeedEnd && e.mayAsk(p) && e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
+		}
+		if some {
 			return
 		}
 	}

@@ -295,3 +295,33 @@ func TestAnIdlePeerIsLookedAtSoon(t *testing.T) {
 		t.Errorf("wakes after %v while nobody is blocked", d)
 	}
 }
+
+// A quick peer that stops with its part of a piece costs a read as long as it takes to
+// be sure of that, and its blocks come from another in one round trip.
+func TestWhatAStoppedPeerOwesIsTakenOverTogether(t *testing.T) {
+	quick := path{rate: 200e6, rtt: 500 * time.Microsecond}
+	s := newSwarm(40, 100*time.Microsecond, quick, quick)
+	read := func(piece int) time.Duration {
+		t.Helper()
+		asked := s.now
+		s.e.Want(s.now, 1, Window{Pos: piece, Need: piece, NeedEnd: piece + 1, Goal: piece + 1, End: piece + 1})
+		s.perform()
+		done := false
+		s.moved = func(int) { done = true }
+		for ; !done; s.run(s.batch) {
+			if s.now.Sub(asked) > time.Second {
+				t.Fatalf("piece %d is not here after a second", piece)
+			}
+		}
+		return s.now.Sub(asked)
+	}
+	usual := time.Duration(0)
+	for i := range 20 {
+		usual = read(i)
+		s.run(20 * time.Millisecond)
+	}
+	s.paths[0].rate = 1
+	if got, limit := read(20), usual+12*time.Millisecond; got > limit {
+		t.Errorf("got the piece after %v, want at most %v: it usually takes %v", got, limit, usual)
+	}
+}
