@@ -24,6 +24,9 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("data folder %s is used by process %d", e.Dir, e.PID)
 }
 
+// lockName is the file of a data folder that is locked.
+const lockName = "lock"
+
 // DirLock is the right to use a data folder.
 type DirLock struct{ file *os.File }
 
@@ -31,7 +34,7 @@ type DirLock struct{ file *os.File }
 // process. [Open] does it by itself. The error is a [*LockedError] when
 // another process, or another store of this one, has it.
 func Lock(dir string) (*DirLock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock data folder: %w", err)
 	}
@@ -48,6 +51,16 @@ func Lock(dir string) (*DirLock, error) {
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return &DirLock{file: f}, nil
+}
+
+// isOf says whether the lock is that of the folder that is at dir now.
+func (l *DirLock) isOf(dir string) bool {
+	mine, err := l.file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(filepath.Join(dir, lockName))
+	return err == nil && os.SameFile(mine, there)
 }
 
 // Unlock gives the folder up. The file stays: removing it would let two

@@ -6,7 +6,7 @@ import "sync"
 // held, and the one goroutine that calls the volumes' functions.
 type news struct {
 	mu     sync.Mutex
-	queue  []any // spot: evicted; *Volume: room
+	queue  []any // spot: evicted; found; *Volume: room
 	more   *sync.Cond
 	closed bool
 }
@@ -15,6 +15,10 @@ func (n *news) init() { n.more = sync.NewCond(&n.mu) }
 
 func (n *news) evicted(at spot) { n.push(at) }
 func (n *news) room(v *Volume)  { n.push(v) }
+func (n *news) found(at spot)   { n.push(found(at)) }
+
+// found is a piece that is held without a draft.
+type found spot
 
 func (n *news) push(item any) {
 	n.mu.Lock()
@@ -84,6 +88,16 @@ func (s *Store) tell(item any) {
 		s.mu.Unlock()
 		if onEvict != nil {
 			onEvict(int(item.piece))
+		}
+	case found:
+		s.mu.Lock()
+		onFound := item.v.onFound
+		if !item.v.held(item.piece) {
+			onFound = nil
+		}
+		s.mu.Unlock()
+		if onFound != nil {
+			onFound(int(item.piece))
 		}
 	case *Volume:
 		s.mu.Lock()

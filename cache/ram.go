@@ -22,7 +22,7 @@ func (s *Store) reserve(b *buffer, urgent bool) error {
 	if !urgent {
 		limit = limit / 4 * draftShare
 	}
-	if s.disk == nil {
+	if s.disk == nil || s.degraded != nil {
 		limit -= s.opts.Memory / 4 // what was read is nowhere else
 	}
 	// A volume that has nothing in memory gets its piece in any case: it
@@ -138,18 +138,23 @@ func (s *Store) commit(b *buffer) error {
 	b.v.ram[uint32(b.piece)] = b
 	s.stats.Committed++
 	if s.disk == nil {
-		if b.urgent {
-			b.fresh, b.until = true, time.Now().Add(freshFor)
-			s.fresh = append(s.fresh, b)
-		} else {
-			s.settle(b)
-		}
+		s.unwritten(b)
 		return nil
 	}
 	b.dirty = true
 	s.dirty = append(s.dirty, b)
 	s.work.Broadcast()
 	return nil
+}
+
+// unwritten takes a committed piece that no disk has. mu is held.
+func (s *Store) unwritten(b *buffer) {
+	if !b.urgent {
+		s.settle(b)
+		return
+	}
+	b.dirty, b.fresh, b.until = false, true, time.Now().Add(freshFor)
+	s.fresh = append(s.fresh, b)
 }
 
 // Without a disk a piece that a reader waits for stays at least until it is read,
@@ -172,6 +177,30 @@ func (s *Store) expire() {
 		s.fresh[0] = nil
 		s.fresh = s.fresh[1:]
 	}
+}
+
+// rescue queues the pieces that are in memory only for a disk that is there now.
+// mu is held.
+func (s *Store) rescue() {
+	var next *buffer
+	for b := s.clean.head; b != nil; b = next {
+		next = b.next
+		if _, ok := b.v.disk[uint32(b.piece)]; ok {
+			continue
+		}
+		s.clean.remove(b)
+		s.firm += int64(b.room)
+		b.v.firm += int64(b.room)
+		b.dirty = true
+		s.dirty = append(s.dirty, b)
+	}
+	for _, b := range s.fresh {
+		if b.fresh {
+			b.fresh, b.dirty = false, true
+			s.dirty = append(s.dirty, b)
+		}
+	}
+	s.fresh = nil
 }
 
 // settle makes a committed piece one that can be dropped. mu is held.

@@ -383,7 +383,8 @@ func (s *State) path(id [20]byte, ext string) string {
 }
 
 func (s *State) makeDir() error {
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+	// Only this one: whether the data folder is made again is the store's choice.
+	if err := os.Mkdir(s.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("create torrent folder: %w", err)
 	}
 	return nil

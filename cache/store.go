@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 const (
@@ -33,6 +34,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	openDisk func(dir string, budget int64, log *slog.Logger) (*disk, error) // tests: a faulty disk
+	look     time.Duration                                                   // tests: how often the folder is looked at; default lookEvery
 	floor    int64                                                           // tests: bytes of disk kept free; default see minFree
 }
 
@@ -44,16 +46,14 @@ type Store struct {
 	dir   string // of the database; "" for RAM only
 	lock  *DirLock
 	mem   arena
-	ready chan struct{} // closed when disk is set
+	ready chan struct{} // closed when the disk was looked at for the first time
 	quit  chan struct{} // closed by Close
 	tasks sync.WaitGroup
 	done  sync.WaitGroup // what Close began
 	reads sync.WaitGroup // reads from the disk under way; Add with mu held
 
-	// Set before ready is closed; read-only after.
-	disk *disk // nil for RAM only
-
 	mu       sync.Mutex
+	disk     *disk // nil: none now, or RAM only. Set by the writer, with mu held
 	closed   bool
 	volumes  map[[20]byte]*Volume
 	reserved int64     // bytes of all buffers
@@ -62,18 +62,25 @@ type Store struct {
 	dirty    []*buffer // committed, not on disk yet, in that order
 	fresh    []*buffer // committed, not on any disk, and not read yet; oldest first
 	writing  bool      // the writer is at work
+	look     bool      // the writer is to look at the folder
 	work     *sync.Cond
 	news     news
 	stats    Stats
 	degraded error
-	starved  int // volumes whose draft was refused
+	warned   time.Time // when the log was told of that, newest
+	told     bool      // the log says that the disk is not used
+	starved  int       // volumes whose draft was refused
 
 	// The pieces on disk in the order they were written, oldest first.
 	written []spot
 	live    int64 // bytes of all pieces on disk
 	pinned  int64 // bytes of all pins, fetched or not
 	// Owned by the writer.
-	space space
+	space   space
+	home    home
+	opening pause         // after opening the database failed
+	orphan  *disk         // a database that lost its folder, and is to be closed
+	burying chan struct{} // closed when it is; nil: not begun
 }
 
 // spot names a piece of a volume.
@@ -130,6 +137,9 @@ func Open(opts Options) (*Store, error) {
 		s.load()
 		s.write()
 	})
+	if s.dir != "" {
+		s.start(s.watch)
+	}
 	return s, nil
 }
 
@@ -139,6 +149,9 @@ func (s *Store) start(run func()) { s.tasks.Go(run) }
 // openDir makes and locks the data folder. An error that is not a LockedError
 // means RAM only.
 func (s *Store) openDir() error {
+	if s.opts.Budget > 0 {
+		s.dir = filepath.Join(s.opts.Dir, "pieces")
+	}
 	if err := os.MkdirAll(s.opts.Dir, 0o755); err != nil {
 		return fmt.Errorf("create data folder: %w", err)
 	}
@@ -150,15 +163,12 @@ func (s *Store) openDir() error {
 		return err
 	}
 	s.lock = lock
-	if s.opts.Budget > 0 {
-		s.dir = filepath.Join(s.opts.Dir, "pieces")
-	}
 	return nil
 }
 
 // Degraded says why pieces are not kept on disk although they should be; nil
 // when they are, or when Options ask for RAM only. It changes at run time: a
-// disk that was full may have room again.
+// disk that was full may have room again, a folder that was deleted be back.
 func (s *Store) Degraded() error {
 	<-s.ready
 	s.mu.Lock()
@@ -166,16 +176,27 @@ func (s *Store) Degraded() error {
 	return s.degraded
 }
 
+// warnEvery is how often the log may say that the disk is not used: one that is
+// nearly full is, and is not, many times a minute.
+const warnEvery = time.Minute
+
 // setDegraded notes why there is no disk, nil when there is, and logs changes.
 func (s *Store) setDegraded(err error) {
+	now := time.Now()
 	s.mu.Lock()
-	before := s.degraded
+	warn := err != nil && s.degraded == nil && (s.warned.IsZero() || now.Sub(s.warned) >= warnEvery)
+	again := err == nil && s.told
+	if warn {
+		s.warned, s.told = now, true
+	} else if again {
+		s.told = false
+	}
 	s.degraded = err
 	s.mu.Unlock()
 	switch {
-	case err != nil && before == nil:
+	case warn:
 		s.log.Warn("pieces are kept in memory only", "dir", s.opts.Dir, "error", err)
-	case err == nil && before != nil:
+	case again:
 		s.log.Info("pieces are kept on disk again", "dir", s.opts.Dir)
 	}
 }
@@ -211,14 +232,15 @@ func (s *Store) Sync() error {
 	for !s.closed && (len(s.dirty) > 0 || s.writing) {
 		s.work.Wait()
 	}
-	if s.closed || s.disk == nil {
+	d := s.disk
+	if s.closed || d == nil {
 		s.mu.Unlock()
 		return nil
 	}
 	s.reads.Add(1)
 	s.mu.Unlock()
 	defer s.reads.Done()
-	return s.disk.sync()
+	return d.sync()
 }
 
 // Stats returns the counters.

@@ -25,6 +25,7 @@ type Volume struct {
 	pinned  int64              // bytes of these, held or not
 	onEvict func(piece int)
 	onRoom  func()
+	onFound func(piece int)
 }
 
 // diskPiece is what is on disk of a piece.
@@ -51,6 +52,13 @@ func (v *Volume) adopt(g Geometry) error {
 		return nil
 	}
 	v.geometry, v.chunk = g, g.chunkSize()
+	v.weed()
+	return nil
+}
+
+// weed forgets the pieces on disk that do not fit the geometry. Store.mu is held.
+func (v *Volume) weed() {
+	g := v.geometry
 	for piece, d := range v.disk {
 		size := g.PieceSize(int(piece))
 		if size == 0 || int(d.bytes) != size || int(d.chunks) != v.chunks(size) {
@@ -58,7 +66,6 @@ func (v *Volume) adopt(g Geometry) error {
 			delete(v.disk, piece)
 		}
 	}
-	return nil
 }
 
 // chunks returns how many chunks a piece of so many bytes has.
@@ -72,6 +79,14 @@ func (v *Volume) Notify(onEvict func(piece int), onRoom func()) {
 	v.store.mu.Lock()
 	defer v.store.mu.Unlock()
 	v.onEvict, v.onRoom = onEvict, onRoom
+}
+
+// NotifyFound sets the function that is told of pieces that are held without a
+// draft: those of a disk that is back. It is called as those of Notify are.
+func (v *Volume) NotifyFound(onFound func(piece int)) {
+	v.store.mu.Lock()
+	defer v.store.mu.Unlock()
+	v.onFound = onFound
 }
 
 // Pieces returns the pieces held; bit i%64 of word i/64 is piece i.
@@ -137,10 +152,11 @@ func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
 	}
 	s.stats.HitsDisk++
 	s.reads.Add(1)
+	disk := s.disk
 	s.mu.Unlock()
 	defer s.reads.Done()
 	p = p[:min(len(p), size-off)]
-	if err := s.disk.read(v.key(piece, size), p, off); err != nil {
+	if err := disk.read(v.key(piece, size), p, off); err != nil {
 		s.lost(v, uint32(piece), err)
 		return 0, ErrMissing
 	}

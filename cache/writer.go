@@ -25,15 +25,13 @@ func (s *Store) load() {
 	if s.dir == "" {
 		return
 	}
-	d, found, err := s.openDatabase()
-	if err != nil {
-		s.setDegraded(err)
-		return
+	err := s.degraded // there is no folder, or no lock of it
+	if err == nil {
+		_ = os.RemoveAll(s.dir + foundExt) // of a process that was killed; if it stays, it is in the way of bury alone
+		err = s.reopen()
 	}
-	s.disk = d
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.index(found)
+	s.opening.took(err)
+	s.setDegraded(err)
 }
 
 // openDatabase opens the database; one that cannot be opened is moved aside,
@@ -112,31 +110,44 @@ func (s *Store) index(found []foundPiece) {
 		s.written = append(s.written, spot{v, f.piece})
 		s.live += int64(f.bytes)
 	}
+	for _, v := range s.volumes {
+		if v.chunk == 0 {
+			continue // adopt will look
+		}
+		v.weed()
+		for piece := range v.disk {
+			s.news.found(spot{v, piece})
+		}
+		s.news.room(v) // drafts of these were refused
+	}
 }
 
 // write is the writer: it brings dirty pieces to the disk until Close.
 func (s *Store) write() {
-	var hold struct {
-		until time.Time
-		wait  time.Duration
-		err   error
-	}
+	var hold pause // after a failure
+	var failure error
 	for {
-		batch := s.nextBatch()
-		if batch == nil {
+		batch, look, ok := s.nextBatch()
+		if !ok {
 			return
 		}
-		err := hold.err
-		if !time.Now().Before(hold.until) {
+		if look {
+			s.tend()
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		err := failure
+		switch {
+		case s.disk == nil:
+			err = errNoDisk
+		case !hold.waits():
 			err = s.writeBatch(batch)
-			hold.err = err
-			if errors.Is(err, errTooLarge) {
-				hold.err = nil // says nothing of other pieces
-			} else if err != nil {
-				hold.wait = min(max(2*hold.wait, retryMin), retryMax)
-				hold.until = time.Now().Add(hold.wait)
+			if errors.Is(err, errTooLarge) { // says nothing of other pieces
+				failure = nil
 			} else {
-				hold.wait = 0
+				failure = err
+				hold.took(err)
 			}
 			s.setDegraded(err)
 		}
@@ -144,26 +155,29 @@ func (s *Store) write() {
 	}
 }
 
-// nextBatch waits for dirty pieces. It returns nil when the store is closed
-// and there are none left.
-func (s *Store) nextBatch() []*buffer {
+var errNoDisk = errors.New("there is no disk at the moment")
+
+// nextBatch waits for dirty pieces, or for the time to look at the folder. It is
+// not ok when the store is closed and no piece is left.
+func (s *Store) nextBatch() (batch []*buffer, look, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.dirty) == 0 {
+	for len(s.dirty) == 0 && (!s.look || s.closed) {
 		if s.closed {
-			return nil
+			return nil, false, false
 		}
 		s.work.Wait()
 	}
+	look, s.look = s.look && !s.closed, false
 	n, bytes := 0, 0
 	for n < len(s.dirty) && (n == 0 || bytes+s.dirty[n].size <= batchBytes) {
 		bytes += s.dirty[n].size
 		n++
 	}
-	batch := slices.Clone(s.dirty[:n])
+	batch = slices.Clone(s.dirty[:n])
 	s.dirty = slices.Delete(s.dirty, 0, n)
-	s.writing = true
-	return batch
+	s.writing = n > 0
+	return batch, look, true
 }
 
 func (s *Store) writeBatch(batch []*buffer) error {
@@ -192,13 +206,16 @@ func (s *Store) wrote(batch []*buffer, err error) {
 	defer s.mu.Unlock()
 	for _, b := range batch {
 		if err == nil {
+			s.live -= int64(b.v.disk[uint32(b.piece)].bytes) // found on a disk that came back meanwhile
 			b.v.disk[uint32(b.piece)] = diskPiece{chunks: uint16(len(b.chunks)), bytes: uint32(b.size)}
 			s.written = append(s.written, spot{b.v, uint32(b.piece)})
 			s.live += int64(b.size)
 			s.stats.Written++
 			s.stats.BytesWritten += int64(b.size)
+			s.settle(b)
+		} else {
+			s.unwritten(b)
 		}
-		s.settle(b)
 	}
 	if err != nil {
 		s.stats.WriteErrors++

@@ -143,5 +143,10 @@ type notifier interface {
 	Notify(onEvict func(piece int), onRoom func())
 }
 
+// finder is a Volume that may come to hold pieces by itself.
+type finder interface {
+	NotifyFound(onFound func(piece int))
+}
+
 // hashWorkers is how many pieces of the whole session are hashed at a time.
 func hashWorkers() int { return max(1, runtime.GOMAXPROCS(0)) }

@@ -77,6 +77,9 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	if n, ok := t.volume.(notifier); ok {
 		n.Notify(func(piece int) { t.tell(evicted{piece}) }, t.room)
 	}
+	if n, ok := t.volume.(finder); ok {
+		n.NotifyFound(t.Verified)
+	}
 	return t
 }
 
@@ -84,6 +87,9 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 func (t *Torrent) forgetVolume() {
 	if n, ok := t.volume.(notifier); ok {
 		n.Notify(nil, nil)
+	}
+	if n, ok := t.volume.(finder); ok {
+		n.NotifyFound(nil)
 	}
 }
 
@@ -102,7 +108,7 @@ func (t *Torrent) Stats() TorrentStats {
 // Announce lets a torrent that was added with Quiet be announced.
 func (t *Torrent) Announce() { t.announce.Do(func() { close(t.loud) }) }
 
-// Verified says that the Volume holds a piece that was found on the disk.
+// Verified says that the Volume holds a piece that no draft of ours led to.
 func (t *Torrent) Verified(piece int) { t.tell(acquired{piece}) }
 
 func (t *Torrent) newReaderID() engine.ReaderID { return engine.ReaderID(t.readers.Add(1)) }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -132,6 +133,41 @@ func TestASocketLeftBehindIsReplaced(t *testing.T) {
 	}
 	serving(t, dir, &fake{})
 	if _, err := NewClient(dir).Status(t.Context(), Target{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestASocketThatIsDeletedComesBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stop := serving(t, dir, &fake{})
+	for range 2 {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewClient(dir).Status(t.Context(), Target{}); !errors.Is(err, ErrNoDaemon) {
+			t.Errorf("got %v, want ErrNoDaemon", err)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		err := ErrNoDaemon
+		for deadline := time.Now().Add(5 * missingEvery); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			_, err = NewClient(dir).Status(t.Context(), Target{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Somebody else's is left alone.
+	path := filepath.Join(dir, socketName)
+	if err := errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
 }

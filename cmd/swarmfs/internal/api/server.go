@@ -45,7 +45,7 @@ func NewServer(dir string, d Daemon, code func(error) int, log *slog.Logger) *Se
 
 // Listen makes the socket, so that there is one before Serve is called.
 func (s *Server) Listen() error {
-	l, err := listen(s.dir)
+	l, err := listenAlways(s.dir)
 	s.listener = l
 	return err
 }
@@ -60,7 +60,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.listener = nil
 	if l == nil { // a second life
 		var err error
-		if l, err = listen(s.dir); err != nil {
+		if l, err = listenAlways(s.dir); err != nil {
 			return err
 		}
 	}

@@ -68,19 +68,30 @@ func listen(dir string) (net.Listener, error) {
 		return nil, fmt.Errorf("make control socket: %w", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // its path may be of a descriptor that is closed
-	return &socket{l, path}, nil
+	file, err := os.Lstat(path)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("make control socket: %w", err)
+	}
+	return &socket{l, path, file}, nil
 }
 
 // socket removes its file when it is closed.
 type socket struct {
 	net.Listener
 	path string
+	file os.FileInfo
 }
 
 // Close implements net.Listener. The file goes first, or it might be that of
-// somebody who came after us.
+// somebody who came after us. It stays if it is that of somebody else already:
+// the folder may have been replaced.
 func (s *socket) Close() error {
-	return errors.Join(os.Remove(s.path), s.Listener.Close())
+	var err error
+	if now, serr := os.Lstat(s.path); serr == nil && os.SameFile(now, s.file) {
+		err = os.Remove(s.path)
+	}
+	return errors.Join(err, s.Listener.Close())
 }
 
 // dial connects to the socket in dir.
