@@ -12,10 +12,10 @@ func (e *Engine) help(at time.Duration, p *peer) {
 	}
 	for _, r := range e.readers[:e.blocked] {
 		// As many as it could still deliver much sooner: one at a time, a peer that
-		// stopped with half a piece was waited for again with every block. But who
-		// reads ahead hardly waits for it, and much would come twice.
+		// stopped with half a piece was waited for again with every block. But where
+		// much is read ahead, much would come twice.
 		some := e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p))
-		for some && r.win.End <= r.win.NeedEnd && e.mayAsk(p) && e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
+		for some && !e.readsAhead() && e.mayAsk(p) && e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
 		}
 		if some {
 			return
@@ -29,6 +29,16 @@ func (e *Engine) help(at time.Duration, p *peer) {
 	if e.background != nil && e.rarest.len() == 0 {
 		e.helpBackground(at, p)
 	}
+}
+
+// readsAhead reports whether any reader has a window beyond what it waits for.
+func (e *Engine) readsAhead() bool {
+	for _, r := range e.readers {
+		if r.win.End > max(r.win.Pos, r.win.NeedEnd) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *Engine) helpRange(at time.Duration, p *peer, from, end int, patience time.Duration) bool {
