@@ -44,9 +44,9 @@ type disk struct {
 	read func(k pieceKey, p []byte, off int) error
 	// drop removes everything whose key has one of the prefixes.
 	drop func(prefixes [][]byte) error
-	// collect gives the space of dropped records back, a log file at a
-	// time; false when there is none worth it.
-	collect func() (bool, error)
+	// collect gives the space of dropped records back, that of one log file
+	// of which at least this part is dropped; false when there is none.
+	collect func(ratio float64) (bool, error)
 	// sync waits until what was written is safe from a power cut.
 	sync  func() error
 	close func() error
@@ -306,8 +306,8 @@ func (b *badgerDisk) drop(prefixes [][]byte) error {
 	return b.db.DropPrefix(prefixes...)
 }
 
-func (b *badgerDisk) collect() (bool, error) {
-	switch err := b.db.RunValueLogGC(0.3); {
+func (b *badgerDisk) collect(ratio float64) (bool, error) {
+	switch err := b.db.RunValueLogGC(ratio); {
 	case err == nil:
 		return true, nil
 	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):

@@ -9,7 +9,13 @@
 // A [Draft] is a piece in assembly. Any number of goroutines write blocks into
 // it; the first writer of a block wins. What has the right sum is committed,
 // can be read at once, and is written by one goroutine to the disk. What does
-// not fit the disk budget is evicted in the order it was written.
+// not fit the disk budget is evicted about in the order it was written: what was
+// read again stays (docs/cache.md).
+//
+// The owner of a volume advises: which pieces are the edges of files
+// ([Volume.Protect]), what readers are about to read ([Volume.Window]), which reads
+// are no reason to keep a piece ([Volume.Peek]), and what is to stay for good
+// ([Volume.Pin]).
 //
 // The package owns the folder [Options].Dir: the database in pieces/, the
 // torrents of [State] in torrents/, and the file lock. The database is

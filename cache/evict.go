@@ -24,20 +24,27 @@ const (
 	collections = 8
 )
 
+// collectRatios are the parts of a log file that must be garbage for it to be
+// collected, which copies the rest: at first, and then while the budget is
+// exceeded otherwise. Eviction in the order of writing empties whole files, so
+// waiting saves most of the copying: docs/cache.md has the figures.
+var collectRatios = [...]float64{0.95, 0.7, 0.5, 0.3}
+
 var (
 	errDiskFull = errors.New("disk is full")
 	errTooLarge = errors.New("piece is larger than the disk budget")
 )
 
 // logFileSize returns how large the database's log files get, in bytes. They
-// are the unit in which space comes back and in which the disk is synced, while
-// the writer waits, at a cost that larger ones spread; the last one is read at
+// are the unit in which space comes back: with a 16th of the budget a household
+// has 1.5 to 1.9 times as much written as it fetches, with a 64th 1.1 to 1.2. Each
+// costs an open file and a sync, so they are not smaller; the last one is read at
 // the start.
 func logFileSize(budget int64) int64 {
 	if budget < 512<<20 { // tiny disks
 		return min(max(budget/16, 1<<20), 16<<20)
 	}
-	return min(max(budget/16, 32<<20), 512<<20)
+	return min(max(budget/64, 32<<20), 256<<20)
 }
 
 // liveTarget returns how many bytes of pieces may be on disk. The rest is for
@@ -74,7 +81,7 @@ func (s *Store) makeRoom(need int64) error {
 	live := s.live
 	s.mu.Unlock()
 	if live+need > target {
-		if err := s.evict(live + need - target + budget/evictShare); err != nil {
+		if _, err := s.evict(live + need - target + budget/evictShare); err != nil {
 			return err
 		}
 	}
@@ -82,12 +89,12 @@ func (s *Store) makeRoom(need int64) error {
 		if err := s.measure(need); err != nil {
 			return err
 		}
-		if s.space.used+need <= budget && s.space.free-need >= s.minFree() {
+		if s.space.used+need <= budget-logFileSize(budget)/2 && s.space.free-need >= s.minFree() {
 			return nil
 		}
 		// Collecting copies what is alive: that needs room itself.
 		if s.space.free > logFileSize(budget)*3/2 {
-			some, err := s.collect()
+			some, err := s.collect(collectRatios[:])
 			if err != nil {
 				return err
 			}
@@ -96,11 +103,10 @@ func (s *Store) makeRoom(need int64) error {
 				continue
 			}
 		}
-		if !s.evictable() {
-			return errDiskFull
-		}
-		if err := s.evict(budget / evictShare); err != nil {
+		if some, err := s.evict(budget / evictShare); err != nil {
 			return err
+		} else if !some {
+			return errDiskFull
 		}
 		s.space.looked = false
 	}
@@ -127,57 +133,51 @@ func (s *Store) measure(need int64) error {
 	return nil
 }
 
-// evict drops the pieces that were written first and are not pinned, at least so
-// many bytes if there are, and collects what that leaves.
-func (s *Store) evict(bytes int64) error {
+// evict drops the pieces that the policy gives up, at least so many bytes if there
+// are, and collects what that leaves. It reports whether there were any.
+func (s *Store) evict(bytes int64) (some bool, err error) {
 	s.mu.Lock()
-	var victims []spot
-	kept := s.written[:0]
-	for i, at := range s.written {
-		if bytes <= 0 {
-			kept = append(kept, s.written[i:]...)
-			break
-		}
+	victims := s.policy.victims(bytes, spot.hold)
+	for _, at := range victims {
 		d, ok := at.v.disk[at.piece]
-		if ok && at.v.isPinned(at.piece) {
-			kept = append(kept, at)
-			continue
-		}
-		victims = append(victims, at)
 		if !ok {
 			continue // lost, or never complete: drop what there is
 		}
-		bytes -= int64(d.bytes)
 		s.live -= int64(d.bytes)
 		delete(at.v.disk, at.piece)
 		if at.v.ram[at.piece] == nil {
 			s.evicted(at.v, at.piece)
 		}
 	}
-	clear(s.written[len(kept):])
-	s.written = kept
 	prefixes := dropPrefixes(victims)
 	s.mu.Unlock()
 	if len(prefixes) == 0 {
-		return nil
+		return false, nil
 	}
 	if err := s.disk.drop(prefixes); err != nil {
-		return fmt.Errorf("evict pieces: %w", err)
+		return true, fmt.Errorf("evict pieces: %w", err)
 	}
 	for range collections {
-		if some, err := s.collect(); err != nil || !some {
-			return err
+		if some, err := s.collect(collectRatios[:1]); err != nil || !some {
+			return true, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
-func (s *Store) collect() (bool, error) {
-	some, err := s.disk.collect()
-	if err != nil {
-		return false, fmt.Errorf("collect evicted pieces: %w", err)
+// collect gives back the space of one log file of which, for the first ratio that
+// finds one, so much is garbage.
+func (s *Store) collect(ratios []float64) (bool, error) {
+	for _, ratio := range ratios {
+		some, err := s.disk.collect(ratio)
+		if err != nil {
+			return false, fmt.Errorf("collect evicted pieces: %w", err)
+		}
+		if some {
+			return true, nil
+		}
 	}
-	return some, nil
+	return false, nil
 }
 
 // dropPrefixes returns the key prefixes that cover the victims and nothing

@@ -272,7 +272,7 @@ func TestAFailedWriteIsTriedAgainLater(t *testing.T) {
 		d := &disk{
 			scan:    func() ([]foundPiece, error) { return nil, nil },
 			drop:    func([][]byte) error { return nil },
-			collect: func() (bool, error) { return false, nil },
+			collect: func(float64) (bool, error) { return false, nil },
 			sync:    func() error { return nil },
 			close:   func() error { return nil },
 			write: func(recs []record) error {

@@ -65,11 +65,11 @@ func (f *faults) open(dir string, budget int64, log *slog.Logger) (*disk, error)
 		}
 		return inner.drop(prefixes)
 	}
-	d.collect = func() (bool, error) {
+	d.collect = func(ratio float64) (bool, error) {
 		if err := f.fail(); err != nil {
 			return false, err
 		}
-		return inner.collect()
+		return inner.collect(ratio)
 	}
 	d.sync = func() error { return errors.Join(f.fail(), inner.sync()) }
 	d.close = func() error { return errors.Join(f.fail(), inner.close()) }

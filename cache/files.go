@@ -104,6 +104,9 @@ func (f *Files) Notify(onEvict func(piece int), _ func()) {
 // Draft returns [ErrReadOnly].
 func (f *Files) Draft(int, bool) (*Draft, error) { return nil, ErrReadOnly }
 
+// Peek is ReadAt: nothing here is evicted.
+func (f *Files) Peek(piece int, p []byte, off int) (int, error) { return f.ReadAt(piece, p, off) }
+
 // ReadAt copies from a piece, from off on, and returns how many bytes: fewer
 // than len(p) only at the end of the piece. The error is [ErrMissing] when the
 // piece was not found right, or its file has gone or shrunk since.

@@ -97,7 +97,7 @@ func (g Geometry) chunkSize() int {
 type bitmap []uint64
 
 func newBitmap(n int) bitmap     { return make(bitmap, (n+63)/64) }
-func (b bitmap) has(i int) bool  { return b[i/64]&(1<<(i%64)) != 0 }
+func (b bitmap) has(i int) bool  { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
 func (b bitmap) set(i int)       { b[i/64] |= 1 << (i % 64) }
 func (b bitmap) clear(i int)     { b[i/64] &^= 1 << (i % 64) }
 func (b bitmap) clone() []uint64 { return append([]uint64(nil), b...) }

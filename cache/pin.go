@@ -77,12 +77,9 @@ func (v *Volume) Pin(spans ...Span) error {
 		}
 		return ErrNoPins
 	}
-	want := newBitmap(v.geometry.NumPieces())
-	copy(want, v.pins)
-	for _, span := range spans {
-		for i := max(span.First, 0); i < min(span.End, v.geometry.NumPieces()); i++ {
-			want.set(i)
-		}
+	want := v.setOf(spans)
+	for i, w := range v.pins {
+		want[i] |= w
 	}
 	size := v.sizeOf(want)
 	more, limit := size-v.pinned, pinLimit(s.opts.Budget)
@@ -113,6 +110,7 @@ func (v *Volume) Unpin(spans ...Span) {
 	if size == 0 {
 		v.pins = nil
 	}
+	s.policy.release()
 }
 
 // sizeOf sums the pieces of a set.
@@ -126,21 +124,4 @@ func (v *Volume) sizeOf(set bitmap) int64 {
 		n -= v.geometry.PieceLength - int64(v.geometry.PieceSize(last))
 	}
 	return n
-}
-
-// isPinned says whether a piece must not be evicted. Store.mu is held.
-func (v *Volume) isPinned(piece uint32) bool {
-	return v.pins != nil && int(piece/64) < len(v.pins) && v.pins.has(int(piece))
-}
-
-// evictable says whether anything on disk may go.
-func (s *Store) evictable() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, at := range s.written {
-		if _, ok := at.v.disk[at.piece]; ok && !at.v.isPinned(at.piece) {
-			return true
-		}
-	}
-	return false
 }

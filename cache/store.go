@@ -23,7 +23,7 @@ type Options struct {
 	// Dir is the data folder. Empty: RAM only, and nothing is locked.
 	Dir string
 	// Budget bounds the disk space of the pieces, in bytes of disk blocks
-	// really used. The log files are a 32nd of it (16–256 MiB). 0: RAM only.
+	// really used. The log files are a 64th of it (32–256 MiB). 0: RAM only.
 	Budget int64
 	// Memory bounds drafts, verified pieces that wait for the disk, and hot
 	// pieces, in bytes. A volume that has none of them gets one draft beyond
@@ -48,6 +48,7 @@ type Store struct {
 	mem   arena
 	ready chan struct{} // closed when the disk was looked at for the first time
 	quit  chan struct{} // closed by Close
+	began time.Time
 	tasks sync.WaitGroup
 	done  sync.WaitGroup // what Close began
 	reads sync.WaitGroup // reads from the disk under way; Add with mu held
@@ -71,10 +72,9 @@ type Store struct {
 	told     bool      // the log says that the disk is not used
 	starved  int       // volumes whose draft was refused
 
-	// The pieces on disk in the order they were written, oldest first.
-	written []spot
-	live    int64 // bytes of all pieces on disk
-	pinned  int64 // bytes of all pins, fetched or not
+	policy *policy // of the pieces on disk, and of what else is there
+	live   int64   // bytes of all pieces on disk
+	pinned int64   // bytes of all pins, fetched or not
 	// Owned by the writer.
 	space   space
 	home    home
@@ -122,6 +122,8 @@ func Open(opts Options) (*Store, error) {
 		ready:   make(chan struct{}),
 		quit:    make(chan struct{}),
 		volumes: make(map[[20]byte]*Volume),
+		began:   time.Now(),
+		policy:  newPolicy(liveTarget(opts.Budget), tuned),
 	}
 	s.work = sync.NewCond(&s.mu)
 	s.news.init()

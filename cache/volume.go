@@ -23,6 +23,8 @@ type Volume struct {
 	starved bool               // a draft was refused
 	pins    bitmap             // not to be evicted; nil: none
 	pinned  int64              // bytes of these, held or not
+	edges   bitmap             // of files; nil: none
+	windows map[uint32]Span    // of readers, by their numbers
 	onEvict func(piece int)
 	onRoom  func()
 	onFound func(piece int)
@@ -38,12 +40,12 @@ func newVolume(s *Store, id [20]byte) *Volume {
 	return &Volume{
 		store: s, id: id,
 		disk: make(map[uint32]diskPiece), ram: make(map[uint32]*buffer), drafts: make(map[uint32]*buffer),
+		windows: make(map[uint32]Span),
 	}
 }
 
 // adopt sets the geometry. Pieces on disk that do not fit it, or of which a
-// chunk is missing, are not held; they stay in the order of eviction, which
-// removes them. Store.mu is held.
+// chunk is missing, are not held; they are the next to be evicted. Store.mu is held.
 func (v *Volume) adopt(g Geometry) error {
 	if v.chunk != 0 {
 		if v.geometry.PieceLength != g.PieceLength || v.geometry.Length != g.Length {
@@ -63,6 +65,7 @@ func (v *Volume) weed() {
 		size := g.PieceSize(int(piece))
 		if size == 0 || int(d.bytes) != size || int(d.chunks) != v.chunks(size) {
 			v.store.live -= int64(d.bytes)
+			v.store.policy.spoil(spot{v, piece})
 			delete(v.disk, piece)
 		}
 	}
@@ -121,8 +124,19 @@ func (v *Volume) held(piece uint32) bool {
 // ReadAt copies from a piece, from off on, and returns how many bytes: fewer
 // than len(p) only at the end of the piece. The error is [ErrMissing] when the
 // piece is not held, which includes that it was evicted a moment ago or could
-// not be read back from the disk (then onEvict is told).
+// not be read back from the disk (then onEvict is told). What is read is kept for
+// longer.
 func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
+	return v.readAt(piece, p, off, true)
+}
+
+// Peek is ReadAt that has no influence on what is kept: for uploads, which must
+// not keep what only strangers want, and for checks.
+func (v *Volume) Peek(piece int, p []byte, off int) (int, error) {
+	return v.readAt(piece, p, off, false)
+}
+
+func (v *Volume) readAt(piece int, p []byte, off int, use bool) (int, error) {
 	size := v.geometry.PieceSize(piece)
 	if size == 0 || off < 0 || off > size {
 		return 0, fmt.Errorf("read %d bytes at %d of piece %d: out of range", len(p), off, piece)
@@ -133,10 +147,13 @@ func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
 		s.mu.Unlock()
 		return 0, ErrClosed
 	}
+	if use {
+		s.policy.read(s.now(), spot{v, uint32(piece)})
+	}
 	if b := v.ram[uint32(piece)]; b != nil {
 		b.refs.Add(1) // the table has one, so there is at least one
 		s.seen(b)
-		if !b.dirty && v.ram[uint32(piece)] == b { // settling it may have dropped it
+		if use && !b.dirty && v.ram[uint32(piece)] == b { // settling it may have dropped it
 			s.clean.remove(b)
 			s.clean.push(b)
 		}

@@ -99,7 +99,6 @@ func (s *Store) index(found []foundPiece) {
 		}
 		return 0
 	})
-	s.written = make([]spot, 0, len(found))
 	for _, f := range found {
 		v := s.volumes[f.id]
 		if v == nil {
@@ -107,7 +106,7 @@ func (s *Store) index(found []foundPiece) {
 			s.volumes[f.id] = v
 		}
 		v.disk[f.piece] = f.diskPiece
-		s.written = append(s.written, spot{v, f.piece})
+		s.policy.add(s.now(), spot{v, f.piece}, f.bytes, v.edges.has(int(f.piece)))
 		s.live += int64(f.bytes)
 	}
 	for _, v := range s.volumes {
@@ -200,6 +199,9 @@ func (s *Store) writeBatch(batch []*buffer) error {
 	return nil
 }
 
+// now is the policy's time.
+func (s *Store) now() time.Duration { return time.Since(s.began) }
+
 // wrote enters a batch as written, or as pieces that live in RAM.
 func (s *Store) wrote(batch []*buffer, err error) {
 	s.mu.Lock()
@@ -208,7 +210,7 @@ func (s *Store) wrote(batch []*buffer, err error) {
 		if err == nil {
 			s.live -= int64(b.v.disk[uint32(b.piece)].bytes) // found on a disk that came back meanwhile
 			b.v.disk[uint32(b.piece)] = diskPiece{chunks: uint16(len(b.chunks)), bytes: uint32(b.size)}
-			s.written = append(s.written, spot{b.v, uint32(b.piece)})
+			s.policy.add(s.now(), spot{b.v, uint32(b.piece)}, uint32(b.size), b.v.edges.has(b.piece))
 			s.live += int64(b.size)
 			s.stats.Written++
 			s.stats.BytesWritten += int64(b.size)
@@ -231,6 +233,7 @@ func (s *Store) lost(v *Volume, piece uint32, err error) {
 	d, ok := v.disk[piece]
 	if ok && !s.closed {
 		delete(v.disk, piece)
+		s.policy.spoil(spot{v, piece})
 		s.live -= int64(d.bytes)
 		s.stats.Lost++
 		if v.ram[piece] == nil {

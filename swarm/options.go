@@ -135,6 +135,7 @@ type Volume interface {
 	Pieces() []uint64
 	Has(piece int) bool
 	ReadAt(piece int, p []byte, off int) (int, error)
+	Peek(piece int, p []byte, off int) (int, error) // ReadAt that is no reason to keep the piece
 	Draft(piece int, urgent bool) (*cache.Draft, error)
 }
 

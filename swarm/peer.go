@@ -300,7 +300,7 @@ func (p *peer) sendBlocks(buf []byte, list []wire.Message) ([]byte, error) {
 		buf = wire.AppendPieceHeader(buf, m.Index, m.Begin, int(m.Length))
 		body := len(buf)
 		buf = append(buf, make([]byte, m.Length)...)
-		if n, err := p.run.t.volume.ReadAt(int(m.Index), buf[body:], int(m.Begin)); err != nil || n != int(m.Length) {
+		if n, err := p.run.t.volume.Peek(int(m.Index), buf[body:], int(m.Begin)); err != nil || n != int(m.Length) {
 			buf = buf[:start]
 			done.unreadable = append(done.unreadable, m)
 			continue

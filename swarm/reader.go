@@ -191,6 +191,9 @@ func (r *run) looks(now time.Time, rd *Reader) {
 		rd.shown, rd.shownTo = windows{}, r
 	}
 	for i, w := range all {
+		if w != rd.shown[i] {
+			r.t.showWindow(rd.ids[i], w)
+		}
 		if i != place && w != rd.shown[i] {
 			r.eng.Want(now, rd.ids[i], w)
 		}

@@ -149,6 +149,7 @@ func (r *run) apply(now time.Time, ev event) {
 	case closed:
 		for _, id := range ev.r.ids {
 			r.eng.ReaderClosed(now, id)
+			r.t.showWindow(id, engine.Window{})
 		}
 	case stalled:
 		r.stalled(now, ev.w)

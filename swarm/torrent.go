@@ -80,6 +80,9 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	if n, ok := t.volume.(finder); ok {
 		n.NotifyFound(t.Verified)
 	}
+	if v, ok := t.volume.(advised); ok {
+		v.Protect(edges(t.info)...)
+	}
 	return t
 }
 
@@ -90,6 +93,9 @@ func (t *Torrent) forgetVolume() {
 	}
 	if n, ok := t.volume.(finder); ok {
 		n.NotifyFound(nil)
+	}
+	if v, ok := t.volume.(advised); ok {
+		v.CloseWindows()
 	}
 }
 
