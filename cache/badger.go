@@ -24,7 +24,9 @@ import (
 //   - Delete never gives space back for large values; DropPrefix does.
 //   - A value that was collected under a reader is empty, with no error.
 //   - The values of one transaction must fit one log file.
-//   - Nothing may wait inside Item.Value: it holds a lock of the log file.
+//   - Values are memory maps: what the disk refuses to read is a fault, which
+//     ends the process, and each page costs a wait that holds a thread. So
+//     values are read from the log files, and only their place is asked for.
 
 // keySize: 'p', volume (20), piece (4), chunk (2).
 const keySize = 1 + 20 + 4 + 2
@@ -32,6 +34,10 @@ const keySize = 1 + 20 + 4 + 2
 // txnBytes is how much goes into one transaction, in bytes, when pieces are
 // smaller. Larger pieces have one of their own.
 const txnBytes = 1 << 20
+
+// inlineBelow is the size of a value, in bytes, from which on it lies in a log
+// file, and not beside its key. Only the last piece of a volume can be smaller.
+const inlineBelow = 1 << 10
 
 // disk is the piece database. Tests wrap its functions to let them fail.
 // write, drop and collect are called by one goroutine.
@@ -42,6 +48,8 @@ type disk struct {
 	write func(recs []record) error
 	// read copies len(p) bytes of a piece from off on. p ends in the piece.
 	read func(k pieceKey, p []byte, off int) error
+	// ahead lets the kernel begin to read the first bytes of a piece.
+	ahead func(k pieceKey, bytes int)
 	// drop removes everything whose key has one of the prefixes.
 	drop func(prefixes [][]byte) error
 	// collect gives the space of dropped records back, that of one log file
@@ -75,16 +83,14 @@ type foundPiece struct {
 
 type badgerDisk struct {
 	db     *badger.DB
-	maxTxn int // bytes of values
+	dir    string
+	maxTxn int     // bytes of values
+	logs   fdCache // for reading
 
 	// Owned by the writer.
 	version uint64 // of the last transaction
 	syncer  *syncer
 }
-
-// errStale is a value that is not what its key promises: it was collected
-// under the reader, or cut by a power failure.
-var errStale = errors.New("stored piece is incomplete")
 
 func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error) {
 	defer func() {
@@ -95,7 +101,7 @@ func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error)
 	}()
 	logFile := logFileSize(budget)
 	o := badger.DefaultOptions(dir).
-		WithValueThreshold(1 << 10).
+		WithValueThreshold(inlineBelow).
 		WithMemTableSize(2 << 20).WithNumMemtables(2). // only keys land there
 		WithNumLevelZeroTables(2).WithNumLevelZeroTablesStall(4).WithNumCompactors(2).
 		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(0).
@@ -112,12 +118,13 @@ func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error)
 		return nil, err
 	}
 	b := &badgerDisk{
-		db: db, version: db.MaxVersion(),
+		db: db, dir: dir, version: db.MaxVersion(),
 		maxTxn: int(logFile / 2),
 	}
+	b.logs.open = make(map[string]*fd)
 	b.syncer = startSyncer(db.Sync)
 	return &disk{
-		scan: b.scan, write: b.write, read: b.read, drop: b.drop,
+		scan: b.scan, write: b.write, read: b.read, ahead: b.ahead, drop: b.drop,
 		collect: b.collect, sync: db.Sync, close: b.close,
 	}, nil
 }
@@ -264,44 +271,6 @@ func (b *badgerDisk) wait(c *commit) error {
 	return <-c.done
 }
 
-func (b *badgerDisk) read(k pieceKey, p []byte, off int) error {
-	err := b.tryRead(k, p, off)
-	if err != nil { // collected under us: the key points elsewhere now
-		err = b.tryRead(k, p, off)
-	}
-	return err
-}
-
-func (b *badgerDisk) tryRead(k pieceKey, p []byte, off int) error {
-	txn := b.db.NewTransactionAt(math.MaxUint64, false)
-	defer txn.Discard()
-	prefix := piecePrefix(k.id, k.piece)
-	for len(p) > 0 {
-		chunk := off / k.chunk
-		item, err := txn.Get(binary.BigEndian.AppendUint16(prefix[:len(prefix):len(prefix)], uint16(chunk)))
-		if err != nil {
-			return err
-		}
-		want := min(k.chunk, k.size-chunk*k.chunk)
-		n := 0
-		err = item.Value(func(v []byte) error {
-			if len(v) != want {
-				return errStale
-			}
-			n = copy(p, v[off%k.chunk:])
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return errStale
-		}
-		p, off = p[n:], off+n
-	}
-	return nil
-}
-
 func (b *badgerDisk) drop(prefixes [][]byte) error {
 	return b.db.DropPrefix(prefixes...)
 }
@@ -319,7 +288,7 @@ func (b *badgerDisk) collect(ratio float64) (bool, error) {
 
 func (b *badgerDisk) close() error {
 	b.syncer.stop()
-	return b.db.Close()
+	return errors.Join(b.logs.close(), b.db.Close())
 }
 
 // badgerLog passes Badger's warnings on, as details: what matters of them is

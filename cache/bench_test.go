@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,9 +235,9 @@ func BenchmarkWriteBlock(b *testing.B) {
 	d.Discard()
 }
 
-// BenchmarkColdRead reads 1 GiB in order after a restart with nothing in the
-// page cache, beside a plain file of the same size.
-func BenchmarkColdRead(b *testing.B) {
+// BenchmarkFirstRead reads 1 GiB in order after a restart, beside a plain file of
+// the same size, with nothing in the page cache and with everything.
+func BenchmarkFirstRead(b *testing.B) {
 	const pieces, size = 1024, 1 << 20
 	data, g := content(1, size, size)
 	g.Length, g.Sums = pieces*size, bytes.Repeat(g.Sums, pieces)
@@ -270,14 +271,16 @@ func BenchmarkColdRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, req := range []int{1 << 20, 128 << 10} {
-		cold := func(name string, read func(p []byte, at int) error) {
+		run := func(name string, cold bool, read func(p []byte, at int) error) {
 			b.Run(fmt.Sprintf("%s-%dK", name, req>>10), func(b *testing.B) {
 				p := make([]byte, req)
 				m := startMeter(b, pieces*size)
 				for range b.N {
 					b.StopTimer()
-					dropPages(b, dir)
-					if name == "store" {
+					if cold {
+						dropPages(b, dir)
+					}
+					if strings.HasPrefix(name, "store") {
 						s = openStore(b, opts)
 						v = openVolume(b, s, 1, g)
 					}
@@ -293,14 +296,18 @@ func BenchmarkColdRead(b *testing.B) {
 				m.stop()
 			})
 		}
-		cold("file", func(p []byte, at int) error {
+		readFile := func(p []byte, at int) error {
 			_, err := plain.ReadAt(p, int64(at))
 			return err
-		})
-		cold("store", func(p []byte, at int) error {
+		}
+		readStore := func(p []byte, at int) error {
 			_, err := v.ReadAt(at/size, p, at%size)
 			return err
-		})
+		}
+		run("file-cold", true, readFile)
+		run("store-cold", true, readStore)
+		run("file-warm", false, readFile)
+		run("store-warm", false, readStore)
 	}
 }
 

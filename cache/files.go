@@ -11,6 +11,8 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxOpenFiles bounds the files that [Files] keeps open. Readers at work may
@@ -240,6 +242,16 @@ func (c *fdCache) readAt(path string, p []byte, off int64) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// willNeed lets the kernel begin to read a part of a file. It is advice.
+func (c *fdCache) willNeed(path string, off, length int64) {
+	e, err := c.get(path)
+	if err != nil {
+		return
+	}
+	defer c.put(path, e)
+	_ = unix.Fadvise(int(e.file.Fd()), off, length, unix.FADV_WILLNEED)
 }
 
 func (c *fdCache) get(path string) (*fd, error) {

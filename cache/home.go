@@ -103,6 +103,7 @@ func (s *Store) tend() {
 func (s *Store) detach(why error) {
 	s.mu.Lock()
 	s.orphan, s.disk = s.disk, nil
+	s.broken = nil
 	s.policy, s.live = newPolicy(s.policy.target, tuned), 0
 	for _, v := range s.volumes {
 		for piece := range v.disk {

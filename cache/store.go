@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -49,6 +50,7 @@ type Store struct {
 	ready chan struct{} // closed when the disk was looked at for the first time
 	quit  chan struct{} // closed by Close
 	began time.Time
+	slots chan struct{} // one for each check under way
 	tasks sync.WaitGroup
 	done  sync.WaitGroup // what Close began
 	reads sync.WaitGroup // reads from the disk under way; Add with mu held
@@ -62,6 +64,7 @@ type Store struct {
 	clean    lru       // the others
 	dirty    []*buffer // committed, not on disk yet, in that order
 	fresh    []*buffer // committed, not on any disk, and not read yet; oldest first
+	broken   []spot    // lost, and to be removed from the disk
 	writing  bool      // the writer is at work
 	look     bool      // the writer is to look at the folder
 	work     *sync.Cond
@@ -99,7 +102,8 @@ type Stats struct {
 	Committed, Written, Evicted    int64 // pieces
 	BytesWritten                   int64
 	HitsRAM, HitsDisk, Misses      int64 // calls of ReadAt
-	WriteErrors, Lost              int64 // batches that failed; pieces that could not be read back
+	WriteErrors, Lost              int64 // batches that failed; pieces that could not be read back, or not as they were
+	Checked                        int64 // pieces of earlier runs that were hashed before they were read
 }
 
 // Open opens the store. It returns before the disk is read: [Store.Volume]
@@ -121,6 +125,7 @@ func Open(opts Options) (*Store, error) {
 		mem:     arena{limit: opts.Memory},
 		ready:   make(chan struct{}),
 		quit:    make(chan struct{}),
+		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		volumes: make(map[[20]byte]*Volume),
 		began:   time.Now(),
 		policy:  newPolicy(liveTarget(opts.Budget), tuned),
@@ -231,7 +236,7 @@ func (s *Store) Volume(id [20]byte, g Geometry) (*Volume, error) {
 func (s *Store) Sync() error {
 	<-s.ready
 	s.mu.Lock()
-	for !s.closed && (len(s.dirty) > 0 || s.writing) {
+	for !s.closed && (len(s.dirty) > 0 || len(s.broken) > 0 || s.writing) {
 		s.work.Wait()
 	}
 	d := s.disk

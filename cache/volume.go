@@ -17,6 +17,8 @@ type Volume struct {
 
 	// Guarded by Store.mu.
 	disk    map[uint32]diskPiece
+	checks  map[uint32]*check  // under way
+	runs    runs               // what is read from the disk in order
 	ram     map[uint32]*buffer // committed
 	drafts  map[uint32]*buffer // open
 	firm    int64              // bytes of drafts and dirty pieces
@@ -32,15 +34,16 @@ type Volume struct {
 
 // diskPiece is what is on disk of a piece.
 type diskPiece struct {
-	chunks uint16
-	bytes  uint32
+	chunks  uint16
+	bytes   uint32
+	checked bool // written or hashed since the store was opened
 }
 
 func newVolume(s *Store, id [20]byte) *Volume {
 	return &Volume{
 		store: s, id: id,
-		disk: make(map[uint32]diskPiece), ram: make(map[uint32]*buffer), drafts: make(map[uint32]*buffer),
-		windows: make(map[uint32]Span),
+		disk: make(map[uint32]diskPiece), checks: make(map[uint32]*check),
+		ram: make(map[uint32]*buffer), drafts: make(map[uint32]*buffer), windows: make(map[uint32]Span),
 	}
 }
 
@@ -123,8 +126,10 @@ func (v *Volume) held(piece uint32) bool {
 
 // ReadAt copies from a piece, from off on, and returns how many bytes: fewer
 // than len(p) only at the end of the piece. The error is [ErrMissing] when the
-// piece is not held, which includes that it was evicted a moment ago or could
-// not be read back from the disk (then onEvict is told). What is read is kept for
+// piece is not held, which includes that it was evicted a moment ago, could not
+// be read back from the disk or came back changed (then onEvict is told). What
+// an earlier run stored is hashed first, all of the piece; others that want to
+// read it wait for that. What is read is kept for
 // longer.
 func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
 	return v.readAt(piece, p, off, true)
@@ -141,43 +146,74 @@ func (v *Volume) readAt(piece int, p []byte, off int, use bool) (int, error) {
 	if size == 0 || off < 0 || off > size {
 		return 0, fmt.Errorf("read %d bytes at %d of piece %d: out of range", len(p), off, piece)
 	}
-	s := v.store
+	for {
+		n, wait, err := v.tryReadAt(piece, p[:min(len(p), size-off)], off, use)
+		if wait == nil {
+			return n, err
+		}
+		<-wait
+	}
+}
+
+// tryReadAt is ReadAt, unless somebody else is checking the piece: then it
+// returns what to wait for.
+func (v *Volume) tryReadAt(piece int, p []byte, off int, use bool) (n int, wait <-chan struct{}, err error) {
+	s, at := v.store, uint32(piece)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return 0, ErrClosed
+		return 0, nil, ErrClosed
 	}
 	if use {
-		s.policy.read(s.now(), spot{v, uint32(piece)})
+		s.policy.read(s.now(), spot{v, at})
 	}
-	if b := v.ram[uint32(piece)]; b != nil {
+	if b := v.ram[at]; b != nil {
 		b.refs.Add(1) // the table has one, so there is at least one
 		s.seen(b)
-		if use && !b.dirty && v.ram[uint32(piece)] == b { // settling it may have dropped it
+		if use && !b.dirty && v.ram[at] == b { // settling it may have dropped it
 			s.clean.remove(b)
 			s.clean.push(b)
 		}
 		s.stats.HitsRAM++
 		s.mu.Unlock()
 		defer s.unref(b)
-		return b.copyOut(p, off), nil
+		return b.copyOut(p, off), nil, nil
 	}
-	if _, ok := v.disk[uint32(piece)]; !ok {
+	d, ok := v.disk[at]
+	if !ok {
 		s.stats.Misses++
 		s.mu.Unlock()
-		return 0, ErrMissing
+		return 0, nil, ErrMissing
+	}
+	if c := v.checks[at]; c != nil && !d.checked {
+		s.mu.Unlock()
+		return 0, c.done, nil
 	}
 	s.stats.HitsDisk++
 	s.reads.Add(1)
 	disk := s.disk
+	var c *check
+	if !d.checked {
+		c = v.beginCheck(at)
+	}
+	ahead := v.next(piece)
 	s.mu.Unlock()
 	defer s.reads.Done()
-	p = p[:min(len(p), size-off)]
-	if err := disk.read(v.key(piece, size), p, off); err != nil {
-		s.lost(v, uint32(piece), err)
-		return 0, ErrMissing
+	if ahead > 0 {
+		disk.ahead(v.key(ahead, v.geometry.PieceSize(ahead)), aheadBytes)
 	}
-	return len(p), nil
+	if c != nil {
+		err = s.check(c, disk, p, off)
+	} else {
+		err = disk.read(v.key(piece, v.geometry.PieceSize(piece)), p, off)
+		if err != nil {
+			s.lost(disk, v, at, err)
+		}
+	}
+	if err != nil {
+		return 0, nil, ErrMissing
+	}
+	return len(p), nil, nil
 }
 
 func (v *Volume) key(piece, size int) pieceKey {

@@ -126,14 +126,18 @@ func (s *Store) write() {
 	var hold pause // after a failure
 	var failure error
 	for {
-		batch, look, ok := s.nextBatch()
+		batch, broken, look, ok := s.nextBatch()
 		if !ok {
 			return
+		}
+		if len(broken) > 0 {
+			s.remove(broken) // before they are written again
 		}
 		if look {
 			s.tend()
 		}
 		if len(batch) == 0 {
+			s.wrote(nil, nil)
 			continue
 		}
 		err := failure
@@ -156,18 +160,19 @@ func (s *Store) write() {
 
 var errNoDisk = errors.New("there is no disk at the moment")
 
-// nextBatch waits for dirty pieces, or for the time to look at the folder. It is
-// not ok when the store is closed and no piece is left.
-func (s *Store) nextBatch() (batch []*buffer, look, ok bool) {
+// nextBatch waits for dirty pieces, for pieces that were lost, or for the time to
+// look at the folder. It is not ok when the store is closed and no piece is left.
+func (s *Store) nextBatch() (batch []*buffer, broken []spot, look, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.dirty) == 0 && (!s.look || s.closed) {
+	for len(s.dirty) == 0 && len(s.broken) == 0 && (!s.look || s.closed) {
 		if s.closed {
-			return nil, false, false
+			return nil, nil, false, false
 		}
 		s.work.Wait()
 	}
 	look, s.look = s.look && !s.closed, false
+	broken, s.broken = s.broken, nil
 	n, bytes := 0, 0
 	for n < len(s.dirty) && (n == 0 || bytes+s.dirty[n].size <= batchBytes) {
 		bytes += s.dirty[n].size
@@ -175,8 +180,8 @@ func (s *Store) nextBatch() (batch []*buffer, look, ok bool) {
 	}
 	batch = slices.Clone(s.dirty[:n])
 	s.dirty = slices.Delete(s.dirty, 0, n)
-	s.writing = n > 0
-	return batch, look, true
+	s.writing = n > 0 || len(broken) > 0
+	return batch, broken, look, true
 }
 
 func (s *Store) writeBatch(batch []*buffer) error {
@@ -209,7 +214,7 @@ func (s *Store) wrote(batch []*buffer, err error) {
 	for _, b := range batch {
 		if err == nil {
 			s.live -= int64(b.v.disk[uint32(b.piece)].bytes) // found on a disk that came back meanwhile
-			b.v.disk[uint32(b.piece)] = diskPiece{chunks: uint16(len(b.chunks)), bytes: uint32(b.size)}
+			b.v.disk[uint32(b.piece)] = diskPiece{chunks: uint16(len(b.chunks)), bytes: uint32(b.size), checked: true}
 			s.policy.add(s.now(), spot{b.v, uint32(b.piece)}, uint32(b.size), b.v.edges.has(b.piece))
 			s.live += int64(b.size)
 			s.stats.Written++
@@ -227,11 +232,12 @@ func (s *Store) wrote(batch []*buffer, err error) {
 	s.work.Broadcast()
 }
 
-// lost forgets a piece that could not be read back.
-func (s *Store) lost(v *Volume, piece uint32, err error) {
+// lost forgets a piece that could not be read back from d, or not as it was, and
+// has the writer remove it, so that the next start does not hold it either.
+func (s *Store) lost(from *disk, v *Volume, piece uint32, err error) {
 	s.mu.Lock()
 	d, ok := v.disk[piece]
-	if ok && !s.closed {
+	if ok && !s.closed && s.disk == from {
 		delete(v.disk, piece)
 		s.policy.spoil(spot{v, piece})
 		s.live -= int64(d.bytes)
@@ -239,10 +245,29 @@ func (s *Store) lost(v *Volume, piece uint32, err error) {
 		if v.ram[piece] == nil {
 			s.evicted(v, piece)
 		}
+		s.broken = append(s.broken, spot{v, piece})
+		s.work.Broadcast()
 	}
 	s.mu.Unlock()
 	if ok { // otherwise it was evicted meanwhile
 		s.log.Debug("piece could not be read back", "piece", piece, "error", err)
+	}
+}
+
+// remove drops lost pieces from the database. If that fails they are the next to
+// be evicted, or are lost again after the next start.
+func (s *Store) remove(broken []spot) {
+	s.mu.Lock()
+	prefixes := dropPrefixes(broken)
+	s.mu.Unlock()
+	if err := s.disk.drop(prefixes); err != nil {
+		s.log.Debug("lost pieces could not be removed", "pieces", len(broken), "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, at := range broken {
+		s.policy.remove(at)
 	}
 }
 

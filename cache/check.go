@@ -1,0 +1,120 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"errors"
+	"hash"
+	"sync"
+)
+
+// What an earlier run stored is hashed before it is read for the first time,
+// so a bit that flipped on the disk, a torn log or a damaged index costs a
+// fetch and never a wrong byte. What was written since the store was opened was
+// hashed on its way in.
+
+var errChanged = errors.New("stored piece does not have its sum")
+
+// check is the hashing of one piece, which everybody who reads it waits for.
+type check struct {
+	v     *Volume
+	piece uint32
+	done  chan struct{} // closed when the piece is checked, or lost
+}
+
+// scratch holds a chunk that is hashed; as many are in use as there are checks.
+var scratch = sync.Pool{New: func() any { return new([maxChunk]byte) }}
+
+// beginCheck notes that a piece is being checked. Store.mu is held.
+func (v *Volume) beginCheck(piece uint32) *check {
+	c := &check{v: v, piece: piece, done: make(chan struct{})}
+	v.checks[piece] = c
+	return c
+}
+
+// check hashes a piece, and copies to p what it has from off on; p ends in the
+// piece. With an error the piece is lost. It waits while too many are at it.
+func (s *Store) check(c *check, d *disk, p []byte, off int) error {
+	s.slots <- struct{}{}
+	err := c.v.hashStored(d, c.piece, p, off)
+	<-s.slots
+	if err != nil {
+		s.lost(d, c.v, c.piece, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(c.v.checks, c.piece)
+	close(c.done)
+	s.stats.Checked++
+	if stored, ok := c.v.disk[c.piece]; ok && err == nil && s.disk == d {
+		stored.checked = true
+		c.v.disk[c.piece] = stored
+	}
+	return err
+}
+
+// hashStored reads a piece from the disk and compares its sum. The bytes that p
+// gets are the ones that were hashed, not a second reading of them.
+func (v *Volume) hashStored(d *disk, piece uint32, p []byte, off int) error {
+	k := v.key(int(piece), v.geometry.PieceSize(int(piece)))
+	d.ahead(k, k.size)
+	h := hashers.Get().(hash.Hash)
+	defer hashers.Put(h)
+	h.Reset()
+	buf := scratch.Get().(*[maxChunk]byte)
+	defer scratch.Put(buf)
+	for at := 0; at < k.size; at += k.chunk {
+		n := min(k.chunk, k.size-at)
+		chunk := buf[:n]
+		direct := off <= at && at+n <= off+len(p)
+		if direct {
+			chunk = p[at-off:][:n]
+		}
+		if err := d.read(k, chunk, at); err != nil {
+			return err
+		}
+		h.Write(chunk)
+		if from, end := max(off, at), min(off+len(p), at+n); !direct && from < end {
+			copy(p[from-off:], chunk[from-at:end-at])
+		}
+	}
+	var sum [sha1.Size]byte
+	if !bytes.Equal(h.Sum(sum[:0]), v.geometry.sum(int(piece))) {
+		return errChanged
+	}
+	return nil
+}
+
+// aheadBytes is how far ahead of a reader in order the disk is told to read, in
+// bytes. Pieces lie in the order in which they came, so the kernel's own
+// read-ahead finds the next one only if they came in order.
+const aheadBytes = 4 << 20
+
+// runs are the pieces that would continue what was read last, of as many readers
+// at once, and 0 for none. Piece 0 continues nothing.
+type runs struct {
+	next [8]int
+	hand int
+}
+
+// next notes that a piece is read from the disk, and returns the piece that
+// should be read ahead now, or 0. Store.mu is held.
+func (v *Volume) next(piece int) int {
+	r := &v.runs
+	for i, next := range r.next {
+		switch {
+		case next == piece+1: // goes on in the same piece
+			return 0
+		case next == piece && piece > 0:
+			r.next[i] = piece + 1
+			ahead := piece + max(1, int(aheadBytes/v.geometry.PieceLength))
+			if _, ok := v.disk[uint32(ahead)]; ok {
+				return ahead
+			}
+			return 0
+		}
+	}
+	r.next[r.hand] = piece + 1
+	r.hand = (r.hand + 1) % len(r.next)
+	return 0
+}
