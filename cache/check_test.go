@@ -78,7 +78,7 @@ func TestAFlippedBitCostsAFetchAndNothingElse(t *testing.T) {
 	}
 	// The bit is in another chunk than what is read.
 	if n, err := v.ReadAt(2, make([]byte, 10), 590_000); !errors.Is(err, ErrMissing) {
-		t.Errorf("read of the damaged piece: %d, %v", n, err)
+		t.Fatalf("read of the damaged piece: %d, %v", n, err)
 	}
 	if got := <-evicted; got != 2 {
 		t.Errorf("piece %d is told as evicted, want 2", got)
@@ -113,6 +113,14 @@ func TestAPieceFetchedAgainAtOnceIsKept(t *testing.T) {
 		t.Fatal("the damaged piece was served")
 	}
 	put(t, v, data, 1) // the damaged record may still be there
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	if e := s.policy.index[spot{v, 1}]; e.class == junk {
+		t.Error("the new piece is still the first to go")
+	}
+	s.mu.Unlock()
 	closeStore(t, s)
 	if held := wantAllRight(t, opts, data, g); held != g.NumPieces() {
 		t.Errorf("%d pieces held, want %d", held, g.NumPieces())
