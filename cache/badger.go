@@ -198,6 +198,7 @@ func (b *badgerDisk) write(recs []record) error {
 	cut := func() {
 		if len(entries) > 0 {
 			commits = append(commits, b.commit(entries))
+			crashpoint("transaction")
 			entries, size = nil, 0
 		}
 	}

@@ -154,9 +154,11 @@ func (s *Store) evict(bytes int64) (some bool, err error) {
 	if len(prefixes) == 0 {
 		return false, nil
 	}
+	crashpoint("dropping")
 	if err := s.disk.drop(prefixes); err != nil {
 		return true, fmt.Errorf("evict pieces: %w", err)
 	}
+	crashpoint("dropped")
 	for range collections {
 		if some, err := s.collect(collectRatios[:1]); err != nil || !some {
 			return true, err
@@ -170,6 +172,7 @@ func (s *Store) evict(bytes int64) (some bool, err error) {
 func (s *Store) collect(ratios []float64) (bool, error) {
 	for _, ratio := range ratios {
 		some, err := s.disk.collect(ratio)
+		crashpoint("collected")
 		if err != nil {
 			return false, fmt.Errorf("collect evicted pieces: %w", err)
 		}

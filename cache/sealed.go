@@ -87,6 +87,7 @@ func (t twin) write(payload []byte) error {
 		if err := replaceFile(path, data); err != nil {
 			return fmt.Errorf("store %s: %w", path, err)
 		}
+		crashpoint("file-copied")
 	}
 	return nil
 }
@@ -171,10 +172,12 @@ func replaceFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
+	crashpoint("file-made")
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
+	crashpoint("file-synced")
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
@@ -183,6 +186,7 @@ func replaceFile(path string, data []byte) error {
 		_ = os.Remove(f.Name()) // what is left is removed at the next start
 		return err
 	}
+	crashpoint("file-renamed")
 	return syncDir(dir)
 }
 

@@ -48,6 +48,7 @@ func (s *Store) openDatabase() (*disk, []foundPiece, error) {
 	var found []foundPiece
 	err := attempts.begin()
 	if err == nil {
+		crashpoint("opening")
 		d, found, err = s.tryOpen()
 	}
 	if errors.Is(err, os.ErrPermission) || isReadOnly(err) {
@@ -63,6 +64,7 @@ func (s *Store) openDatabase() (*disk, []foundPiece, error) {
 			return nil, nil, err
 		}
 	}
+	crashpoint("opened")
 	attempts.end()
 	return d, found, nil
 }
@@ -198,9 +200,11 @@ func (s *Store) writeBatch(batch []*buffer) error {
 		return err
 	}
 	s.space.used += bytes
+	crashpoint("writing")
 	if err := s.disk.write(recs); err != nil {
 		return fmt.Errorf("write pieces: %w", err)
 	}
+	crashpoint("written")
 	return nil
 }
 
