@@ -22,8 +22,12 @@ type check struct {
 	done  chan struct{} // closed when the piece is checked, or lost
 }
 
-// scratch holds a chunk that is hashed; as many are in use as there are checks.
-var scratch = sync.Pool{New: func() any { return new([maxChunk]byte) }}
+// hashBytes is how much of a piece is read at once to be hashed: enough for the
+// disk, and whole chunks of any size.
+const hashBytes = 4 * maxChunk
+
+// scratch holds what is hashed; as many are in use as there are checks.
+var scratch = sync.Pool{New: func() any { return new([hashBytes]byte) }}
 
 // beginCheck notes that a piece is being checked. Store.mu is held.
 func (v *Volume) beginCheck(piece uint32) *check {
@@ -57,25 +61,24 @@ func (s *Store) check(c *check, d *disk, p []byte, off int) error {
 // gets are the ones that were hashed, not a second reading of them.
 func (v *Volume) hashStored(d *disk, piece uint32, p []byte, off int) error {
 	k := v.key(int(piece), v.geometry.PieceSize(int(piece)))
-	d.ahead(k, k.size)
 	h := hashers.Get().(hash.Hash)
 	defer hashers.Put(h)
 	h.Reset()
-	buf := scratch.Get().(*[maxChunk]byte)
+	buf := scratch.Get().(*[hashBytes]byte)
 	defer scratch.Put(buf)
-	for at := 0; at < k.size; at += k.chunk {
-		n := min(k.chunk, k.size-at)
-		chunk := buf[:n]
-		direct := off <= at && at+n <= off+len(p)
+	for at := 0; at < k.size; at += hashBytes {
+		part := buf[:min(hashBytes, k.size-at)]
+		end := at + len(part)
+		direct := off <= at && end <= off+len(p)
 		if direct {
-			chunk = p[at-off:][:n]
+			part = p[at-off : end-off]
 		}
-		if err := d.read(k, chunk, at); err != nil {
+		if err := d.read(k, part, at); err != nil {
 			return err
 		}
-		h.Write(chunk)
-		if from, end := max(off, at), min(off+len(p), at+n); !direct && from < end {
-			copy(p[from-off:], chunk[from-at:end-at])
+		h.Write(part)
+		if from, to := max(off, at), min(off+len(p), end); !direct && from < to {
+			copy(p[from-off:], part[from-at:to-at])
 		}
 	}
 	var sum [sha1.Size]byte
@@ -87,7 +90,8 @@ func (v *Volume) hashStored(d *disk, piece uint32, p []byte, off int) error {
 
 // aheadBytes is how far ahead of a reader in order the disk is told to read, in
 // bytes. Pieces lie in the order in which they came, so the kernel's own
-// read-ahead finds the next one only if they came in order.
+// read-ahead finds the next one only if they came in order. To check ahead as well
+// was measured: through a mount it gains nothing, since the kernel reads ahead there.
 const aheadBytes = 4 << 20
 
 // runs are the pieces that would continue what was read last, of as many readers
@@ -97,19 +101,20 @@ type runs struct {
 	hand int
 }
 
-// next notes that a piece is read from the disk, and returns the piece that
-// should be read ahead now, or 0. Store.mu is held.
-func (v *Volume) next(piece int) int {
+// inOrder notes that a piece is read from the disk. When a reader has come to it
+// from the one before, the result is the piece that the disk should be told of now;
+// otherwise it is 0. Store.mu is held.
+func (v *Volume) inOrder(piece int) (far int) {
 	r := &v.runs
 	for i, next := range r.next {
-		switch {
-		case next == piece+1: // goes on in the same piece
+		if next == piece+1 { // goes on in the same piece
 			return 0
-		case next == piece && piece > 0:
+		}
+		if next == piece && piece > 0 {
 			r.next[i] = piece + 1
-			ahead := piece + max(1, int(aheadBytes/v.geometry.PieceLength))
-			if _, ok := v.disk[uint32(ahead)]; ok {
-				return ahead
+			far = piece + max(1, int(aheadBytes/v.geometry.PieceLength))
+			if _, ok := v.disk[uint32(far)]; ok {
+				return far
 			}
 			return 0
 		}

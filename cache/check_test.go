@@ -254,6 +254,31 @@ func TestReadsWhileLogsAreCollectedAreRight(t *testing.T) {
 	}
 }
 
+// The kernel takes 1024 buffers for one read.
+func TestAVeryLargePieceIsReadAtOnce(t *testing.T) {
+	const size = 521 * maxChunk // and what is between them
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i) ^ byte(i>>8) ^ byte(i>>16)
+	}
+	g := geometryOf(data, size)
+	s := openStore(t, Options{Dir: fastDir(t), Budget: 16 << 30, Memory: 1 << 20, floor: 1}) // one log file
+	v := openVolume(t, s, 1, g)
+	put(t, v, data, 0)
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct{ off, n int }{{0, size}, {size/2 + 5, 77}, {size - 3*maxChunk/2, 3 * maxChunk / 2}} {
+		p := make([]byte, r.n)
+		if n, err := v.ReadAt(0, p, r.off); n != r.n || err != nil || !bytes.Equal(p, data[r.off:][:r.n]) {
+			t.Errorf("read %d bytes at %d: %d, %v", r.n, r.off, n, err)
+		}
+	}
+	if st := s.Stats(); st.HitsDisk != 3 {
+		t.Errorf("%d reads from the disk, want 3", st.HitsDisk)
+	}
+}
+
 func TestReadersInOrderAreReadAheadFor(t *testing.T) {
 	_, g := content(1, 1<<20, 64<<20)
 	s := openStore(t, Options{})
@@ -261,12 +286,12 @@ func TestReadersInOrderAreReadAheadFor(t *testing.T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range uint32(g.NumPieces()) {
-		v.disk[i] = diskPiece{}
+		v.disk[i] = diskPiece{checked: true}
 	}
 	var got []int
 	for i := range 4 { // two readers in turn, one at random between them
 		for _, piece := range []int{10 + i, 10 + i, 40 + i, 63 - 7*i} {
-			if ahead := v.next(piece); ahead > 0 {
+			if ahead := v.inOrder(piece); ahead > 0 {
 				got = append(got, ahead)
 			}
 		}
@@ -274,7 +299,7 @@ func TestReadersInOrderAreReadAheadFor(t *testing.T) {
 	if want := []int{15, 45, 16, 46, 17, 47}; len(got) != len(want) || got[0] != want[0] || got[5] != want[5] {
 		t.Errorf("read ahead %v, want %v", got, want)
 	}
-	if ahead := v.next(14) + v.next(59) + v.next(60); ahead != 18 {
+	if ahead := v.inOrder(14) + v.inOrder(59) + v.inOrder(60); ahead != 18 {
 		t.Errorf("read ahead %d; want 18: nothing is beyond the end", ahead)
 	}
 }

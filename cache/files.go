@@ -149,7 +149,7 @@ func (f *Files) read(p []byte, at int64) error {
 		n := int(min(int64(len(p)), e.Offset+e.Length-at))
 		if e.Zero {
 			clear(p[:n])
-		} else if err := f.fds.readAt(e.Path, p[:n], at-e.Offset); err != nil {
+		} else if err := f.fds.readAt(e.Path, at-e.Offset, p[:n]); err != nil {
 			return err
 		}
 		p, at = p[n:], at+int64(n)
@@ -231,17 +231,40 @@ type fd struct {
 	refs int
 }
 
-func (c *fdCache) readAt(path string, p []byte, off int64) error {
+// readAt fills buffers, one after the other, from a file at an offset.
+func (c *fdCache) readAt(path string, off int64, bufs ...[]byte) error {
 	e, err := c.get(path)
 	if err != nil {
 		return err
 	}
 	defer c.put(path, e)
-	_, err = e.file.ReadAt(p, off)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
+	for len(bufs) > 0 {
+		n, err := preadv(e.file, bufs, off)
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		off += int64(n)
+		for len(bufs) > 0 && n >= len(bufs[0]) { // a read may end early
+			n -= len(bufs[0])
+			bufs = bufs[1:]
+		}
+		if n > 0 {
+			bufs[0] = bufs[0][n:]
+		}
 	}
-	return err
+	return nil
+}
+
+func preadv(f *os.File, bufs [][]byte, off int64) (int, error) {
+	for {
+		n, err := unix.Preadv(int(f.Fd()), bufs, off)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 // willNeed lets the kernel begin to read a part of a file. It is advice.

@@ -33,6 +33,7 @@ func (b *badgerDisk) tryRead(k pieceKey, p []byte, off int) (err error) {
 	defer b.guard(&err)()
 	txn := b.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
+	var r run
 	for len(p) > 0 {
 		item, size, err := k.chunkAt(txn, off)
 		if err != nil {
@@ -40,12 +41,17 @@ func (b *badgerDisk) tryRead(k pieceKey, p []byte, off int) (err error) {
 		}
 		in := off % k.chunk
 		n := min(len(p), size-in)
-		if err := b.readValue(item, size, p[:n], in); err != nil {
+		if size < inlineBelow {
+			err = inlineValue(item, size, p[:n], in)
+		} else {
+			err = b.readValue(&r, item, size, p[:n], in)
+		}
+		if err != nil {
 			return err
 		}
 		p, off = p[n:], off+n
 	}
-	return nil
+	return b.readRun(&r)
 }
 
 // chunkAt looks up the chunk of an offset, and says how large it must be.
@@ -56,57 +62,90 @@ func (k pieceKey) chunkAt(txn *badger.Txn, off int) (*badger.Item, int, error) {
 	return item, min(k.chunk, k.size-chunk*k.chunk), err
 }
 
-// readValue copies from a value of a size, from off on.
-func (b *badgerDisk) readValue(item *badger.Item, size int, p []byte, off int) error {
-	if size < inlineBelow {
-		return item.Value(func(v []byte) error {
-			if len(v) != size {
-				return errStale
-			}
-			copy(p, v[off:])
-			return nil
-		})
-	}
+// inlineValue copies from a value that lies beside its key.
+func inlineValue(item *badger.Item, size int, p []byte, off int) error {
+	return item.Value(func(v []byte) error {
+		if len(v) != size {
+			return errStale
+		}
+		copy(p, v[off:])
+		return nil
+	})
+}
+
+// A run is what is read by one system call: parts of values that lie in a file
+// one after the other, and what is between them.
+type run struct {
+	file     uint32
+	off, end int64
+	bufs     [][]byte
+	gap      [maxGap]byte // nobody looks at it
+}
+
+const (
+	// maxGap is how far apart values may lie in a run, in bytes. The checksum of
+	// one and the head of the next take less than 60.
+	maxGap = 64
+	// maxRun bounds the buffers of a run. The kernel takes 1024.
+	maxRun = 512
+)
+
+// readValue has a part of a value read with the run, or with the next one.
+func (b *badgerDisk) readValue(r *run, item *badger.Item, size int, p []byte, off int) error {
 	at, err := placeOf(item, size)
 	if err != nil {
 		return err
 	}
-	return b.logs.readAt(b.logPath(at.file), p, at.off+int64(off))
+	from := at.off + int64(off)
+	if gap := from - r.end; len(r.bufs) > 0 && at.file == r.file && 0 <= gap && gap <= maxGap && len(r.bufs) < maxRun {
+		r.bufs = append(r.bufs, r.gap[:gap])
+	} else {
+		if err := b.readRun(r); err != nil {
+			return err
+		}
+		r.file, r.off, r.bufs = at.file, from, r.bufs[:0]
+	}
+	r.bufs = append(r.bufs, p)
+	r.end = from + int64(len(p))
+	return nil
 }
 
-// ahead lets the kernel read the first bytes of a piece.
+func (b *badgerDisk) readRun(r *run) error {
+	if len(r.bufs) == 0 {
+		return nil
+	}
+	return b.logs.readAt(b.logPath(r.file), r.off, r.bufs...)
+}
+
+// ahead lets the kernel read the first bytes of a piece, unless it lies behind the
+// one before, where the kernel looks by itself.
 func (b *badgerDisk) ahead(k pieceKey, bytes int) {
 	var err error // nobody depends on it
 	defer b.guard(&err)()
 	txn := b.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
-	var run place // chunks that lie one after the other
-	flush := func() {
-		if run.len > 0 {
-			b.logs.willNeed(b.logPath(run.file), run.off, run.len)
-		}
+	before := k
+	before.piece--
+	end, ok := b.lookup(txn, before, (k.size-1)/k.chunk*k.chunk)
+	first, ok2 := b.lookup(txn, k, 0)
+	if gap := first.off - end.off - end.len; !ok || !ok2 || first.file == end.file && 0 <= gap && gap <= maxGap {
+		return
 	}
-	for off := 0; off < min(bytes, k.size); off += k.chunk {
-		item, size, err := k.chunkAt(txn, off)
-		if err != nil || size < inlineBelow {
-			break
-		}
-		at, err := placeOf(item, size)
-		if err != nil {
-			break
-		}
-		if gap := at.off - run.off - run.len; at.file == run.file && gap >= 0 && gap < pageSize {
-			run.len += gap + at.len
-			continue
-		}
-		flush()
-		run = at
+	last, ok := b.lookup(txn, k, min(bytes, k.size)-1)
+	if ok && last.file == first.file && last.off > first.off {
+		b.logs.willNeed(b.logPath(first.file), first.off, last.off+last.len-first.off)
 	}
-	flush()
 }
 
-// pageSize is small beside a chunk: a gap of it is read along.
-const pageSize = 4 << 10
+// lookup returns where the chunk of an offset lies.
+func (b *badgerDisk) lookup(txn *badger.Txn, k pieceKey, off int) (place, bool) {
+	item, size, err := k.chunkAt(txn, off)
+	if err != nil || size < inlineBelow {
+		return place{}, false
+	}
+	at, err := placeOf(item, size)
+	return at, err == nil
+}
 
 // place is where a value lies, without what is around it.
 type place struct {

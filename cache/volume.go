@@ -196,11 +196,11 @@ func (v *Volume) tryReadAt(piece int, p []byte, off int, use bool) (n int, wait 
 	if !d.checked {
 		c = v.beginCheck(at)
 	}
-	ahead := v.next(piece)
+	far := v.inOrder(piece)
 	s.mu.Unlock()
 	defer s.reads.Done()
-	if ahead > 0 {
-		disk.ahead(v.key(ahead, v.geometry.PieceSize(ahead)), aheadBytes)
+	if far > 0 {
+		disk.ahead(v.key(far, v.geometry.PieceSize(far)), aheadBytes)
 	}
 	if c != nil {
 		err = s.check(c, disk, p, off)
