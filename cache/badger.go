@@ -21,7 +21,10 @@ import (
 // v4.9.6, and read in its source):
 //   - A full disk kills the process, since values are written through sparse
 //     memory maps: the caller looks at the free space first.
-//   - Delete never gives space back for large values; DropPrefix does.
+//   - Delete never gives space back for large values; DropPrefix does. But a
+//     table of keys that all have one of the prefixes is dropped without counting
+//     what its values take in the log files, which are never collected then. So
+//     there are as few tables as can be, with a key at both ends that stays.
 //   - A value that was collected under a reader is empty, with no error.
 //   - The values of one transaction must fit one log file.
 //   - Values are memory maps: what the disk refuses to read is a fault, which
@@ -30,6 +33,10 @@ import (
 
 // keySize: 'p', volume (20), piece (4), chunk (2).
 const keySize = 1 + 20 + 4 + 2
+
+// tableBytes is the size of a table, in bytes: one holds the keys of 30 GiB in
+// chunks of 256 KiB. A builder of tables takes twice as much memory.
+const tableBytes = 8 << 20
 
 // txnBytes is how much goes into one transaction, in bytes, when pieces are
 // smaller. Larger pieces have one of their own.
@@ -40,7 +47,8 @@ const txnBytes = 1 << 20
 const inlineBelow = 1 << 10
 
 // disk is the piece database. Tests wrap its functions to let them fail.
-// write, drop and collect are called by one goroutine.
+// write, drop, collect and clear are called by the writer, but collect also beside
+// a write.
 type disk struct {
 	// scan returns the pieces there are, complete or not, in no order.
 	scan func() ([]foundPiece, error)
@@ -55,6 +63,8 @@ type disk struct {
 	// collect gives the space of dropped records back, that of one log file
 	// of which at least this part is dropped; false when there is none.
 	collect func(ratio float64) (bool, error)
+	// clear removes everything, and gives all space back.
+	clear func() error
 	// sync waits until what was written is safe from a power cut.
 	sync  func() error
 	close func() error
@@ -92,17 +102,17 @@ type badgerDisk struct {
 	syncer  *syncer
 }
 
-func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error) {
+func openBadger(dir string, logFile int64, log *slog.Logger) (d *disk, err error) {
 	defer func() {
 		// Badger panics on some damaged files.
 		if r := recover(); r != nil {
 			d, err = nil, fmt.Errorf("badger panicked: %v", r)
 		}
 	}()
-	logFile := logFileSize(budget)
 	o := badger.DefaultOptions(dir).
 		WithValueThreshold(inlineBelow).
 		WithMemTableSize(2 << 20).WithNumMemtables(2). // only keys land there
+		WithBaseTableSize(tableBytes).
 		WithNumLevelZeroTables(2).WithNumLevelZeroTablesStall(4).WithNumCompactors(2).
 		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(0).
 		WithValueLogFileSize(logFile).
@@ -121,11 +131,14 @@ func openBadger(dir string, budget int64, log *slog.Logger) (d *disk, err error)
 		db: db, dir: dir, version: db.MaxVersion(),
 		maxTxn: int(logFile / 2),
 	}
+	if err := b.fence(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	b.logs.open = make(map[string]*fd)
 	b.syncer = startSyncer(db.Sync)
 	return &disk{
 		scan: b.scan, write: b.write, read: b.read, ahead: b.ahead, drop: b.drop,
-		collect: b.collect, sync: db.Sync, close: b.close,
+		collect: b.collect, clear: b.clear, sync: db.Sync, close: b.close,
 	}, nil
 }
 
@@ -270,6 +283,30 @@ func (b *badgerDisk) wait(c *commit) error {
 		b.send(c)
 	}
 	return <-c.done
+}
+
+// fence makes sure that there are keys before and behind those of all pieces.
+func (b *badgerDisk) fence() error {
+	txn := b.db.NewTransactionAt(math.MaxUint64, true)
+	defer txn.Discard()
+	for _, key := range []string{"a", "z"} {
+		if _, err := txn.Get([]byte(key)); err == nil {
+			continue
+		}
+		if err := txn.Set([]byte(key), []byte(key)); err != nil {
+			return err
+		}
+	}
+	b.version++
+	return txn.CommitAt(b.version, nil)
+}
+
+func (b *badgerDisk) clear() error {
+	if err := b.db.DropAll(); err != nil {
+		return err
+	}
+	b.logs.forget() // Badger numbers them from 1 again
+	return b.fence()
 }
 
 func (b *badgerDisk) drop(prefixes [][]byte) error {

@@ -82,7 +82,7 @@ func BenchmarkDiskWrite(b *testing.B) {
 	for _, size := range []int{16 << 10, 256 << 10, 1 << 20, 4 << 20} {
 		b.Run(fmt.Sprintf("%dK", size>>10), func(b *testing.B) {
 			dir := benchDir(b)
-			d, err := openBadger(filepath.Join(dir, "pieces"), 8<<30, slog.New(slog.DiscardHandler))
+			d, err := openBadger(filepath.Join(dir, "pieces"), logFileSize(8<<30), slog.New(slog.DiscardHandler))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -336,7 +336,7 @@ func BenchmarkOpen(b *testing.B) {
 			data, g := content(1, 1<<20, 1<<20)
 			g.Length, g.Sums = int64(pieces)<<20, bytes.Repeat(g.Sums, pieces)
 			opts := Options{Dir: benchDir(b), Budget: 20 << 30}
-			d, err := openBadger(filepath.Join(opts.Dir, "pieces"), opts.Budget, slog.New(slog.DiscardHandler))
+			d, err := openBadger(filepath.Join(opts.Dir, "pieces"), logFileSize(opts.Budget), slog.New(slog.DiscardHandler))
 			if err != nil {
 				b.Fatal(err)
 			}

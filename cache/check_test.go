@@ -15,8 +15,8 @@ import (
 
 // hookDisk opens a database that tells of each read before it happens.
 func hookDisk(hook func(k pieceKey, bytes int)) func(string, int64, *slog.Logger) (*disk, error) {
-	return func(dir string, budget int64, log *slog.Logger) (*disk, error) {
-		d, err := openBadger(dir, budget, log)
+	return func(dir string, logFile int64, log *slog.Logger) (*disk, error) {
+		d, err := openBadger(dir, logFile, log)
 		if err != nil {
 			return nil, err
 		}

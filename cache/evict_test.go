@@ -237,8 +237,8 @@ func TestDiskUsageCountsBlocksNotLengths(t *testing.T) {
 func TestCloseEndsWithItsContext(t *testing.T) {
 	data, g := content(1, 256<<10, 1<<20)
 	stuck, begun := make(chan struct{}), make(chan struct{}, 1)
-	s, err := Open(Options{Dir: fastDir(t), Budget: 64 << 20, openDisk: func(dir string, budget int64, log *slog.Logger) (*disk, error) {
-		d, err := openBadger(dir, budget, log)
+	s, err := Open(Options{Dir: fastDir(t), Budget: 64 << 20, openDisk: func(dir string, logFile int64, log *slog.Logger) (*disk, error) {
+		d, err := openBadger(dir, logFile, log)
 		if err != nil {
 			return nil, err
 		}
@@ -273,6 +273,7 @@ func TestAFailedWriteIsTriedAgainLater(t *testing.T) {
 			scan:    func() ([]foundPiece, error) { return nil, nil },
 			drop:    func([][]byte) error { return nil },
 			collect: func(float64) (bool, error) { return false, nil },
+			clear:   func() error { return nil },
 			sync:    func() error { return nil },
 			close:   func() error { return nil },
 			write: func(recs []record) error {
@@ -307,4 +308,51 @@ func TestAFailedWriteIsTriedAgainLater(t *testing.T) {
 		step(2, 1, nil)
 		closeStore(t, s)
 	})
+}
+
+// Badger does not count the garbage of a table whose keys all have a dropped prefix.
+func TestSpaceOfAWholeTableComesBack(t *testing.T) {
+	const size = 256 << 10
+	dir := filepath.Join(fastDir(t), "pieces")
+	d, err := openBadger(dir, 1<<20, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	var recs []record
+	for i := range uint32(64) {
+		recs = append(recs, record{key: pieceKey{piece: i, size: size, chunk: size}, chunks: [][]byte{make([]byte, size)}})
+	}
+	if err := d.write(recs); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.read(recs[0].key, make([]byte, size), 0); err != nil {
+		t.Fatal(err)
+	}
+	// The first drop brings the keys into the table that the second is about.
+	for _, prefix := range [][]byte{piecePrefix([20]byte{}, 63), piecePrefix([20]byte{}, 0)[:24]} {
+		if err := d.drop([][]byte{prefix}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for some := true; some; {
+		if some, err = d.collect(collectRatios[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used, err := diskUsage(dir); err != nil || used > 3<<20 {
+		t.Errorf("%d bytes on disk after all was dropped, %v", used, err)
+	}
+	if err := d.clear(); err != nil {
+		t.Fatal(err)
+	}
+	if used, err := diskUsage(dir); err != nil || used > 100<<10 {
+		t.Errorf("%d bytes on disk after all was cleared, %v", used, err)
+	}
+	if err := d.write(recs[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.read(recs[0].key, make([]byte, size), 0); err != nil {
+		t.Errorf("a piece that was written after all was cleared: %v", err)
+	}
 }

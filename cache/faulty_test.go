@@ -31,11 +31,11 @@ func (f *faults) fail() error {
 }
 
 // open opens a database whose functions fail.
-func (f *faults) open(dir string, budget int64, log *slog.Logger) (*disk, error) {
+func (f *faults) open(dir string, logFile int64, log *slog.Logger) (*disk, error) {
 	if err := f.fail(); err != nil {
 		return nil, err
 	}
-	d, err := openBadger(dir, budget, log)
+	d, err := openBadger(dir, logFile, log)
 	if err != nil {
 		return nil, err
 	}

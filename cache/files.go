@@ -229,6 +229,7 @@ type fd struct {
 	file *os.File
 	used uint64 // clock of the last use
 	refs int
+	gone bool // forgotten while it was in use
 }
 
 // readAt fills buffers, one after the other, from a file at an offset.
@@ -318,7 +319,10 @@ func (c *fdCache) put(path string, e *fd) {
 	c.mu.Lock()
 	e.refs--
 	var old *os.File
-	if len(c.open) > maxOpenFiles {
+	switch {
+	case e.gone && e.refs == 0:
+		old = e.file
+	case len(c.open) > maxOpenFiles:
 		old = c.oldest()
 	}
 	c.mu.Unlock()
@@ -342,6 +346,18 @@ func (c *fdCache) oldest() *os.File {
 	}
 	delete(c.open, at)
 	return found.file
+}
+
+// forget has all files opened anew: others have their names now.
+func (c *fdCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for path, e := range c.open {
+		delete(c.open, path)
+		if e.gone = e.refs > 0; !e.gone {
+			_ = e.file.Close() // it was only read
+		}
+	}
 }
 
 func (c *fdCache) close() error {

@@ -84,10 +84,23 @@ func (s *Store) watch() {
 // tend gives up a database whose folder has gone, and opens one when there is
 // none and it can be. It tries less and less often.
 func (s *Store) tend() {
-	if s.disk != nil {
-		if s.moved() {
-			s.detach(errFolderGone)
+	s.mu.Lock()
+	budget := s.budget
+	s.mu.Unlock()
+	switch {
+	case s.disk != nil && s.moved():
+		s.detach(errFolderGone)
+		return
+	case s.disk != nil && budget > 0:
+		if !s.opts.KeepAll {
+			s.trim()
 		}
+		return
+	case s.disk != nil:
+		s.abandon()
+		return
+	case budget == 0:
+		s.setDegraded(nil)
 		return
 	}
 	if s.opening.waits() {
@@ -101,6 +114,7 @@ func (s *Store) tend() {
 // detach goes on without the database: what it holds is evicted. It is closed
 // by reopen.
 func (s *Store) detach(why error) {
+	_, _ = s.awaitCollection() // what it failed at is given up
 	s.mu.Lock()
 	s.orphan, s.disk = s.disk, nil
 	s.broken = nil
@@ -113,8 +127,8 @@ func (s *Store) detach(why error) {
 			}
 		}
 	}
+	s.space = space{budget: s.space.budget, rest: s.space.rest}
 	s.mu.Unlock()
-	s.space = space{}
 	s.setDegraded(why)
 }
 
@@ -129,6 +143,10 @@ func (s *Store) reopen() error {
 	if err := s.bury(); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.logFile = logFileSize(s.budget)
+	s.retarget()
+	s.mu.Unlock()
 	d, found, err := s.openDatabase()
 	if err != nil {
 		return err

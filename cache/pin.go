@@ -17,11 +17,14 @@ var ErrNoPins = errors.New("the cache is in memory only, which keeps nothing for
 
 // PinError says that pins would take more of the cache than they may.
 type PinError struct {
-	Need, Pinned, Limit int64 // bytes: asked for, pinned already, for all pins
+	Need, Pinned, Limit int64 // bytes: asked for, 0 when the cache is to be smaller; pinned already; for all pins
 }
 
 // Error implements error.
 func (e *PinError) Error() string {
+	if e.Need == 0 {
+		return fmt.Sprintf("%s are pinned, of which a cache of that size keeps %s", sizeText(e.Pinned), sizeText(e.Limit))
+	}
 	return fmt.Sprintf("%s do not fit: %s of the cache's %s for pins are taken: a larger --cache-size holds more",
 		sizeText(e.Need), sizeText(e.Pinned), sizeText(e.Limit))
 }
@@ -39,8 +42,8 @@ func sizeText(n int64) string {
 // pinLimit returns how many bytes of pieces may be pinned under a disk budget:
 // what may be live, less a tenth of the budget, or two batches of the writer,
 // for what is read besides.
-func pinLimit(budget int64) int64 {
-	return max(liveTarget(budget)-max(budget/10, 2*batchBytes), 0)
+func pinLimit(budget, logFile int64) int64 {
+	return max(liveTarget(budget, logFile)-max(budget/10, 2*batchBytes), 0)
 }
 
 // Keeps returns how many bytes of pieces that are not pinned the store keeps; who
@@ -53,7 +56,7 @@ func (s *Store) Keeps() int64 {
 	if s.disk == nil || s.degraded != nil {
 		return s.opts.Memory / 2
 	}
-	return max(liveTarget(s.opts.Budget)-s.opts.Budget/evictShare-s.pinned, 0)
+	return max(s.policy.target-s.budget/evictShare-s.pinned, 0)
 }
 
 // Pin keeps pieces of the volume from being evicted, those held and those still
@@ -82,7 +85,7 @@ func (v *Volume) Pin(spans ...Span) error {
 		want[i] |= w
 	}
 	size := v.sizeOf(want)
-	more, limit := size-v.pinned, pinLimit(s.opts.Budget)
+	more, limit := size-v.pinned, pinLimit(s.budget-s.space.rest, s.logFile)
 	if s.pinned+more > limit && more > 0 {
 		return &PinError{Need: more, Pinned: s.pinned, Limit: limit}
 	}

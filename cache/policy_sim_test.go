@@ -215,7 +215,7 @@ var mixes = []struct {
 func TestOurPolicyIsNearTheBestEverywhere(t *testing.T) {
 	for _, x := range mixes {
 		trace := days(t, 1, 14, x.m)
-		target := liveTarget(x.budget)
+		target := liveTarget(x.budget, logFileSize(x.budget))
 		var ours score
 		var best float64
 		t.Logf("%s: hits of visits in percent", x.name)

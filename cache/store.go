@@ -24,8 +24,15 @@ type Options struct {
 	// Dir is the data folder. Empty: RAM only, and nothing is locked.
 	Dir string
 	// Budget bounds the disk space of the pieces, in bytes of disk blocks
-	// really used. The log files are a 64th of it (32–256 MiB). 0: RAM only.
+	// really used, and what else is in Dir. The log files are a 64th of it
+	// (32–256 MiB). 0: RAM only. SetBudget changes it.
 	Budget int64
+	// MinFree is how much free space is left to others on the disk, in bytes:
+	// at least 64 MiB and two log files. Default 512 MiB.
+	MinFree int64
+	// KeepAll has nothing evicted, not even for others who fill the disk: for a
+	// look at what a cache holds.
+	KeepAll bool
 	// Memory bounds drafts, verified pieces that wait for the disk, and hot
 	// pieces, in bytes. A volume that has none of them gets one draft beyond
 	// it, so that pieces larger than Memory work. Default 64 MiB.
@@ -34,9 +41,10 @@ type Options struct {
 	// Default: silent.
 	Logger *slog.Logger
 
-	openDisk func(dir string, budget int64, log *slog.Logger) (*disk, error) // tests: a faulty disk
-	look     time.Duration                                                   // tests: how often the folder is looked at; default lookEvery
-	floor    int64                                                           // tests: bytes of disk kept free; default see minFree
+	openDisk  func(dir string, logFile int64, log *slog.Logger) (*disk, error) // tests: a faulty disk
+	look      time.Duration                                                    // tests: how often the folder is looked at; default lookEvery
+	floor     int64                                                            // tests: bytes of disk kept free; default see minFree
+	freeSpace func(dir string) (int64, error)                                  // tests: a disk that others fill
 }
 
 // Store holds the pieces of all volumes.
@@ -75,15 +83,20 @@ type Store struct {
 	told     bool      // the log says that the disk is not used
 	starved  int       // volumes whose draft was refused
 
-	policy *policy // of the pieces on disk, and of what else is there
-	live   int64   // bytes of all pieces on disk
-	pinned int64   // bytes of all pins, fetched or not
+	budget  int64   // bytes, of everything in the data folder
+	logFile int64   // bytes of the database's log files. Set by the writer, with mu held
+	policy  *policy // of the pieces on disk, and of what else is there
+	live    int64   // bytes of all pieces on disk
+	pinned  int64   // bytes of all pins, fetched or not
 	// Owned by the writer.
-	space   space
-	home    home
-	opening pause         // after opening the database failed
-	orphan  *disk         // a database that lost its folder, and is to be closed
-	burying chan struct{} // closed when it is; nil: not begun
+	space      space // rest is set with mu held
+	others     others
+	shrinking  bool       // the budget was made smaller, and more than that is on disk
+	collecting chan error // of collectBeside; nil: not at work
+	home       home
+	opening    pause         // after opening the database failed
+	orphan     *disk         // a database that lost its folder, and is to be closed
+	burying    chan struct{} // closed when it is; nil: not begun
 }
 
 // spot names a piece of a volume.
@@ -120,6 +133,9 @@ func Open(opts Options) (*Store, error) {
 	if opts.openDisk == nil {
 		opts.openDisk = openBadger
 	}
+	if opts.freeSpace == nil {
+		opts.freeSpace = freeSpace
+	}
 	s := &Store{
 		opts: opts, log: opts.Logger,
 		mem:     arena{limit: opts.Memory},
@@ -128,8 +144,11 @@ func Open(opts Options) (*Store, error) {
 		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		volumes: make(map[[20]byte]*Volume),
 		began:   time.Now(),
-		policy:  newPolicy(liveTarget(opts.Budget), tuned),
+		budget:  opts.Budget,
+		others:  make(others),
 	}
+	s.logFile = logFileSize(opts.Budget)
+	s.policy = newPolicy(liveTarget(opts.Budget, s.logFile), tuned)
 	s.work = sync.NewCond(&s.mu)
 	s.news.init()
 	if opts.Dir != "" {
@@ -153,12 +172,13 @@ func Open(opts Options) (*Store, error) {
 // start runs one of the store's goroutines, which Close waits for.
 func (s *Store) start(run func()) { s.tasks.Go(run) }
 
+// piecesName is the folder of the database in the data folder.
+const piecesName = "pieces"
+
 // openDir makes and locks the data folder. An error that is not a LockedError
 // means RAM only.
 func (s *Store) openDir() error {
-	if s.opts.Budget > 0 {
-		s.dir = filepath.Join(s.opts.Dir, "pieces")
-	}
+	s.dir = filepath.Join(s.opts.Dir, piecesName)
 	if err := os.MkdirAll(s.opts.Dir, 0o755); err != nil {
 		return fmt.Errorf("create data folder: %w", err)
 	}
@@ -256,7 +276,7 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Memory, st.MemoryUsed, st.MemoryFirm = s.opts.Memory, s.reserved, s.firm
-	st.Budget, st.DiskLive, st.Pinned = s.opts.Budget, s.live, s.pinned
+	st.Budget, st.DiskLive, st.Pinned = s.budget, s.live, s.pinned
 	st.Unwritten = len(s.dirty)
 	return st
 }

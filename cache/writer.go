@@ -22,7 +22,7 @@ const (
 // load opens the database and reads what it holds. It closes ready.
 func (s *Store) load() {
 	defer close(s.ready)
-	if s.dir == "" {
+	if s.budget == 0 {
 		return
 	}
 	err := s.degraded // there is no folder, or no lock of it
@@ -38,7 +38,7 @@ func (s *Store) load() {
 // replacing the one moved before, and an empty one is made.
 func (s *Store) openDatabase() (*disk, []foundPiece, error) {
 	// Badger dies by SIGBUS when it opens or writes on a full disk.
-	if free, err := freeSpace(s.opts.Dir); err != nil {
+	if free, err := s.opts.freeSpace(s.opts.Dir); err != nil {
 		return nil, nil, err
 	} else if free < openFloor && s.opts.floor == 0 {
 		return nil, nil, fmt.Errorf("open piece database: %d MiB free, %d needed", free>>20, openFloor>>20)
@@ -70,7 +70,7 @@ func (s *Store) openDatabase() (*disk, []foundPiece, error) {
 }
 
 func (s *Store) tryOpen() (d *disk, found []foundPiece, err error) {
-	if d, err = s.opts.openDisk(s.dir, s.opts.Budget, s.log); err != nil {
+	if d, err = s.opts.openDisk(s.dir, s.logFile, s.log); err != nil {
 		return nil, nil, fmt.Errorf("open piece database: %w", err)
 	}
 	if found, err = d.scan(); err != nil {
@@ -86,6 +86,15 @@ func moveAside(dir, aside string) error {
 	}
 	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("move piece database aside: %w", err)
+	}
+	// The pieces are of no use to anybody and take room in the budget; the rest
+	// is small, and may tell what went wrong.
+	logs, err := filepath.Glob(filepath.Join(aside, "*.vlog"))
+	for _, path := range logs {
+		err = errors.Join(err, os.Remove(path))
+	}
+	if err != nil {
+		return fmt.Errorf("remove pieces of the old database: %w", err)
 	}
 	return nil
 }
@@ -148,13 +157,15 @@ func (s *Store) write() {
 			err = errNoDisk
 		case !hold.waits():
 			err = s.writeBatch(batch)
-			if errors.Is(err, errTooLarge) { // says nothing of other pieces
+			if errors.Is(err, errTooLarge) || errors.Is(err, errBusy) { // says nothing of other pieces
 				failure = nil
 			} else {
 				failure = err
 				hold.took(err)
 			}
-			s.setDegraded(err)
+			if !errors.Is(err, errBusy) {
+				s.setDegraded(err)
+			}
 		}
 		s.wrote(batch, err)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/metainfo"
-	"swarmfs/swarm"
 )
 
 // control puts the control socket into the tree of services. Without one the
@@ -116,13 +115,18 @@ func (c *controller) Limit(_ context.Context, r api.LimitRequest) (api.Limits, e
 		}
 		*set.limit = *set.to
 	}
+	if r.CacheSize != nil {
+		if err := c.store.SetBudget(*r.CacheSize); err != nil {
+			return api.Limits{}, withCode(exitData, fmt.Errorf("limit --cache-size: %w", err))
+		}
+	}
 	c.session.SetLimits(l)
-	return limitsOf(c.session), nil
+	return c.limits(), nil
 }
 
-func limitsOf(s *swarm.Session) api.Limits {
-	l := s.Limits()
-	return api.Limits{Upload: l.Upload, Download: l.Download}
+func (m *mounter) limits() api.Limits {
+	l := m.session.Limits()
+	return api.Limits{Upload: l.Upload, Download: l.Download, CacheSize: m.store.Stats().Budget}
 }
 
 // place is a torrent in the mount, or a file or folder in it.

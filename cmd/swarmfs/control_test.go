@@ -332,3 +332,22 @@ func TestLimitsAreSetOneByOne(t *testing.T) {
 		t.Errorf("a negative limit: got %v", err)
 	}
 }
+
+func TestTheCacheSizeIsALimit(t *testing.T) {
+	c, _ := daemonAt(t, t.TempDir(), 64<<20)
+	for _, size := range []int64{32 << 20, 0, 128 << 20} {
+		got, err := c.Limit(t.Context(), api.LimitRequest{CacheSize: &size})
+		if err != nil || got != (api.Limits{CacheSize: size}) {
+			t.Errorf("%d: got %+v, %v", size, got, err)
+		}
+		if st, err := c.Status(t.Context(), api.Target{}); err != nil || st.Limits.CacheSize != size || st.Cache.Budget != size {
+			t.Errorf("%d: status has %+v, %+v, %v", size, st.Limits, st.Cache, err)
+		}
+	}
+	if _, err := c.Limit(t.Context(), api.LimitRequest{CacheSize: new(int64(-1)), Upload: new(int64(5))}); exitCode(err) != exitData {
+		t.Errorf("a negative size: got %v", err)
+	}
+	if got, err := c.Limit(t.Context(), api.LimitRequest{}); err != nil || got != (api.Limits{CacheSize: 128 << 20}) {
+		t.Errorf("after a refusal: got %+v, %v", got, err)
+	}
+}

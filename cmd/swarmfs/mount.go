@@ -19,6 +19,7 @@ type mountFlags struct {
 	logFlags
 	data        string
 	cacheSize   int64 // bytes; negative: autoCacheSize
+	minFree     int64 // bytes
 	memory      int64 // bytes
 	background  string
 	readTimeout time.Duration
@@ -30,7 +31,7 @@ type mountFlags struct {
 
 func newMount(std *streams) *cobra.Command {
 	f := &mountFlags{
-		cacheSize: -1, memory: 64 << 20, background: "opened", readTimeout: time.Minute,
+		cacheSize: -1, minFree: minFree, memory: 64 << 20, background: "opened", readTimeout: time.Minute,
 		logFlags: defaultLog,
 	}
 	cmd := &cobra.Command{
@@ -53,6 +54,7 @@ func newMount(std *streams) *cobra.Command {
 	f.logFlags.register(flags)
 	flags.StringVar(&f.data, "data", "", "data folder `DIR` (default $XDG_DATA_HOME/swarmfs or ~/.local/share/swarmfs)")
 	flags.Var(sizeValue{bytes: &f.cacheSize}, "cache-size", "disk space for the cache; 0: memory only (default a tenth of what is free, 1GiB to 50GiB)")
+	flags.Var(sizeValue{bytes: &f.minFree}, "min-free", "leave at least this much of the disk free: the cache shrinks for others")
 	flags.Var(sizeValue{bytes: &f.memory}, "memory", "memory for pieces under way and just read")
 	flags.Var(choiceValue{&f.background, []string{"off", "opened", "all"}}, "background", "fetch beyond what is read: nothing, files read in sequence, or whole torrents")
 	flags.Var(timeoutValue{&f.readTimeout}, "read-timeout", "end a read with an error after this long without progress; 0: never")
@@ -104,6 +106,9 @@ func (f *mountFlags) complete(sources []string) error {
 	if f.memory < 1<<20 {
 		return failf(exitUsage, "mount: --memory %s is too little: give at least 1MiB", formatSize(f.memory))
 	}
+	if f.minFree < leastFree {
+		return failf(exitUsage, "mount: --min-free %s is too little: give at least %s", formatSize(f.minFree), formatSize(leastFree))
+	}
 	var err error
 	if f.data, err = dataFolder(f.data); err != nil {
 		return err
@@ -113,6 +118,13 @@ func (f *mountFlags) complete(sources []string) error {
 	}
 	return nil
 }
+
+const (
+	minFree = 512 << 20 // the default
+	// leastFree is needed to be safe from a full disk, which kills the process: the
+	// database writes through sparse files.
+	leastFree = 64 << 20
+)
 
 // dataFolder is the absolute path of the data folder; empty: the default.
 func dataFolder(dir string) (string, error) {

@@ -121,7 +121,7 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	f := m.flags
 	m.started = time.Now()
 	var err error
-	m.store, err = cache.Open(cache.Options{Dir: f.data, Budget: f.cacheSize, Memory: f.memory, Logger: m.log})
+	m.store, err = cache.Open(cache.Options{Dir: f.data, Budget: f.cacheSize, MinFree: f.minFree, Memory: f.memory, Logger: m.log})
 	if err != nil {
 		return nil, nil, dataError(err)
 	}

@@ -172,12 +172,12 @@ func each(done string, do func(*api.Client, context.Context, api.Target) (api.Do
 }
 
 func newLimit(std *streams) *cobra.Command {
-	var upload, download int64
+	var upload, download, cacheSize int64
 	r := newRemote(std, &cobra.Command{
 		Use:   "limit [flags]",
-		Short: "Show or change the rate limits of a running mount",
-		Long: "Change the rate limits of a running mount, for as long as it runs, and show those in\n" +
-			"force. Without --upload and --download they are shown only.",
+		Short: "Show or change the limits of a running mount",
+		Long: "Change the limits of a running mount, for as long as it runs, and show those in force.\n" +
+			"Without flags they are shown only. A smaller cache is one within a minute.",
 		Example: "  swarmfs limit --upload 2MiB --download 0",
 		Args:    argCount(0, 0),
 	}, func(ctx context.Context, r *remote, mount *api.Client, _ []string) error {
@@ -188,16 +188,20 @@ func newLimit(std *streams) *cobra.Command {
 		if r.Flags().Changed("download") {
 			request.Download = &download
 		}
+		if r.Flags().Changed("cache-size") {
+			request.CacheSize = &cacheSize
+		}
 		l, err := mount.Limit(ctx, request)
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintln(r.std.out, "limits: "+limitsText(l)); err != nil {
+		if _, err := fmt.Fprintf(r.std.out, "limits: %s; cache on disk %s\n", ratesText(l), formatSize(l.CacheSize)); err != nil {
 			return fmt.Errorf("limit: %w", err)
 		}
 		return nil
 	})
 	r.Flags().Var(sizeValue{bytes: &upload, suffix: "/s"}, "upload", "most bytes to send each second, as in 5MiB; 0: no limit")
 	r.Flags().Var(sizeValue{bytes: &download, suffix: "/s"}, "download", "most bytes to fetch each second, as in 5MiB; 0: no limit")
+	r.Flags().Var(sizeValue{bytes: &cacheSize}, "cache-size", "disk space for the cache; 0: memory only")
 	return r.Command
 }

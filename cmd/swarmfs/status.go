@@ -53,7 +53,7 @@ func (m *mounter) statusText() []byte {
 	}
 	fmt.Fprintf(&b, "cache on disk: %s\n", diskText(&st.Cache))
 	fmt.Fprintf(&b, "cache in memory: %s of %s\n", bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
-	fmt.Fprintf(&b, "limits: %s\n", limitsText(st.Limits))
+	fmt.Fprintf(&b, "limits: %s\n", ratesText(st.Limits))
 	for _, t := range st.Torrents {
 		fmt.Fprintf(&b, "torrent: %s %s %s\n", t.Infohash, heldText(t.PiecesHeld, t.Pieces), printable(t.Name))
 	}
@@ -99,8 +99,9 @@ func diskText(c *api.Cache) string {
 	}
 }
 
-func limitsText(l api.Limits) string {
-	if l == (api.Limits{}) {
+// ratesText is about what goes over the network.
+func ratesText(l api.Limits) string {
+	if l.Upload == 0 && l.Download == 0 {
 		return "none"
 	}
 	one := func(perSec int64) string {

@@ -25,7 +25,7 @@ func statusTable(st *api.Status, terminal bool) string {
 	p.line("mount:   %s (pid %d, up %s, %s)", printable(st.Mount), st.PID, uptime, printable(st.Version))
 	p.line("listen:  %s", strings.Join(st.Listen, ", "))
 	p.line("cache:   disk %s; memory %s of %s", diskText(&st.Cache), bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
-	p.line("limits:  %s", limitsText(st.Limits))
+	p.line("limits:  %s", ratesText(st.Limits))
 	if len(st.Torrents) == 1 && st.Torrents[0].PeerList != nil {
 		p.torrent(&st.Torrents[0])
 		return p.String()

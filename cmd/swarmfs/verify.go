@@ -212,7 +212,7 @@ func openData(data string) (*cache.Store, *cache.State, error) {
 	if !isDir(data) {
 		return nil, nil, failf(exitData, "open data folder %s: there is none: mount something first, or give --data DIR", data)
 	}
-	store, err := cache.Open(cache.Options{Dir: data, Budget: noEviction})
+	store, err := cache.Open(cache.Options{Dir: data, Budget: noEviction, KeepAll: true})
 	if err != nil {
 		return nil, nil, dataError(err)
 	}

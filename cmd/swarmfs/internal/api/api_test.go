@@ -103,7 +103,7 @@ func TestEveryCallReachesTheDaemon(t *testing.T) {
 	if _, err := c.Unpin(ctx, odd); !errors.As(err, &remote) || *remote != (Error{Message: errFake.Error(), Code: 42}) {
 		t.Errorf("unpin: got %v, want the daemon's error and its code", err)
 	}
-	if l, err := c.Limit(ctx, LimitRequest{Upload: new(int64(7))}); err != nil || l != (Limits{7, 2}) {
+	if l, err := c.Limit(ctx, LimitRequest{Upload: new(int64(7))}); err != nil || l != (Limits{Upload: 7, Download: 2}) {
 		t.Errorf("limit: got %+v, %v", l, err)
 	}
 }

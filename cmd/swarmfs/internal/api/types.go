@@ -44,16 +44,18 @@ type Done struct {
 	Bytes  int64  `json:"bytes"`
 }
 
-// LimitRequest changes limits, in bytes a second, 0 for none. What is nil stays.
+// LimitRequest changes limits. What is nil stays.
 type LimitRequest struct {
-	Upload   *int64 `json:"upload,omitempty"`
-	Download *int64 `json:"download,omitempty"`
+	Upload    *int64 `json:"upload,omitempty"`   // bytes a second; 0: none
+	Download  *int64 `json:"download,omitempty"` // the same
+	CacheSize *int64 `json:"cache_size,omitempty"`
 }
 
-// Limits are those in force, in bytes a second; 0 is none.
+// Limits are those in force.
 type Limits struct {
-	Upload   int64 `json:"upload"`
-	Download int64 `json:"download"`
+	Upload    int64 `json:"upload"`     // bytes a second; 0: none
+	Download  int64 `json:"download"`   // the same
+	CacheSize int64 `json:"cache_size"` // bytes on disk; 0: memory only
 }
 
 // Status is what "status --json" prints: its keys are an interface. Sizes are
