@@ -103,12 +103,7 @@ type badgerDisk struct {
 }
 
 func openBadger(dir string, logFile int64, log *slog.Logger) (d *disk, err error) {
-	defer func() {
-		// Badger panics on some damaged files.
-		if r := recover(); r != nil {
-			d, err = nil, fmt.Errorf("badger panicked: %v", r)
-		}
-	}()
+	defer guard(&err)()
 	o := badger.DefaultOptions(dir).
 		WithValueThreshold(inlineBelow).
 		WithMemTableSize(2 << 20).WithNumMemtables(2). // only keys land there
@@ -116,9 +111,16 @@ func openBadger(dir string, logFile int64, log *slog.Logger) (d *disk, err error
 		WithNumLevelZeroTables(2).WithNumLevelZeroTablesStall(4).WithNumCompactors(2).
 		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(0).
 		WithValueLogFileSize(logFile).
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithDetectConflicts(false).WithMetricsEnabled(false).WithSyncWrites(false).
 		WithLogger(badgerLog{log})
 	if err := removeEmptyLogs(dir); err != nil {
+		return nil, err
+	}
+	if err := mendDiscards(dir); err != nil {
+		return nil, err
+	}
+	if err := checkTables(o); err != nil {
 		return nil, err
 	}
 	// Managed: versions are ours, so a reader need not wait for the commit

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -301,5 +302,40 @@ func TestReadersInOrderAreReadAheadFor(t *testing.T) {
 	}
 	if ahead := v.inOrder(14) + v.inOrder(59) + v.inOrder(60); ahead != 18 {
 		t.Errorf("read ahead %d; want 18: nothing is beyond the end", ahead)
+	}
+}
+
+func TestCountsOfGarbageThatCannotBeRightAreForgotten(t *testing.T) {
+	dir := t.TempDir()
+	for _, log := range []uint32{1, 2, 3, 4} {
+		if err := os.WriteFile(logPath(dir, log), make([]byte, 100), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counts := func(pairs ...uint64) []byte {
+		text := make([]byte, 0, discardSize)
+		for _, n := range pairs {
+			text = binary.BigEndian.AppendUint64(text, n)
+		}
+		return text[:discardSize]
+	}
+	name := filepath.Join(dir, discardName)
+	for what, c := range map[string]struct{ text, want []byte }{
+		"good":           {counts(1, 0, 2, 100, 4, 7), counts(1, 0, 2, 100, 4, 7)},
+		"no such log":    {counts(1, 5, 1<<40|2, 6, 3, 7, 5, 8), counts(1, 5, 3, 7)},
+		"too much":       {counts(1, 101, 2, 1<<63, 3, 9), counts(3, 9)},
+		"twice":          {counts(1, 5, 1, 6, 2, 7), counts(1, 5, 2, 7)},
+		"zero, not last": {counts(1, 5, 0, 6, 2, 7), counts(1, 5, 2, 7)},
+		"cut":            {counts(1, 5, 2, 7)[:24], counts(1, 5)},
+	} {
+		if err := os.WriteFile(name, c.text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := mendDiscards(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, c.want) {
+			t.Errorf("%s: %d bytes, beginning with %x, %v", what, len(got), got[:48], err)
+		}
 	}
 }

@@ -30,7 +30,7 @@ func (b *badgerDisk) read(k pieceKey, p []byte, off int) error {
 }
 
 func (b *badgerDisk) tryRead(k pieceKey, p []byte, off int) (err error) {
-	defer b.guard(&err)()
+	defer guard(&err)()
 	txn := b.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
 	var r run
@@ -114,14 +114,14 @@ func (b *badgerDisk) readRun(r *run) error {
 	if len(r.bufs) == 0 {
 		return nil
 	}
-	return b.logs.readAt(b.logPath(r.file), r.off, r.bufs...)
+	return b.logs.readAt(logPath(b.dir, r.file), r.off, r.bufs...)
 }
 
 // ahead lets the kernel read the first bytes of a piece, unless it lies behind the
 // one before, where the kernel looks by itself.
 func (b *badgerDisk) ahead(k pieceKey, bytes int) {
 	var err error // nobody depends on it
-	defer b.guard(&err)()
+	defer guard(&err)()
 	txn := b.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
 	before := k
@@ -133,7 +133,7 @@ func (b *badgerDisk) ahead(k pieceKey, bytes int) {
 	}
 	last, ok := b.lookup(txn, k, min(bytes, k.size)-1)
 	if ok && last.file == first.file && last.off > first.off {
-		b.logs.willNeed(b.logPath(first.file), first.off, last.off+last.len-first.off)
+		b.logs.willNeed(logPath(b.dir, first.file), first.off, last.off+last.len-first.off)
 	}
 }
 
@@ -182,13 +182,13 @@ func placeOf(item *badger.Item, size int) (place, error) {
 	return place{file: file, off: off + head, len: int64(size)}, nil
 }
 
-func (b *badgerDisk) logPath(file uint32) string {
-	return filepath.Join(b.dir, fmt.Sprintf("%06d.vlog", file))
+func logPath(dir string, file uint32) string {
+	return filepath.Join(dir, fmt.Sprintf("%06d.vlog", file))
 }
 
 // guard turns a panic into an error. The index is memory maps too, and Badger
 // panics on some damage. It is to be deferred twice over: defer guard(&err)().
-func (b *badgerDisk) guard(err *error) func() {
+func guard(err *error) func() {
 	before := debug.SetPanicOnFault(true) // of this goroutine
 	return func() {
 		debug.SetPanicOnFault(before)
