@@ -11,7 +11,7 @@ SEEDS    ?= 500
 # Packages without sockets or mounts of their own: quick under the race detector.
 PURE      = ./metainfo/... ./swarm/wire/... ./swarm/engine/... ./swarm/tracker/...
 
-.PHONY: demo test sim check race race-pure fuzz bench build install-tools integration clean
+.PHONY: demo test sim flips check race race-pure fuzz bench build install-tools integration clean
 
 demo:                    ## make a video, share it, mount it, play it, copy it out
 	@.ci/setup.sh demo
@@ -23,6 +23,9 @@ test:                    ## all tests, with real clients, a real kernel and real
 
 sim:                     ## SEEDS random players in simulated swarms beside an omniscient scheduler; fails on goals not reached yet
 	$(GO) test ./swarm -count=1 -timeout 30m -run 'TestSim$$|TestLab|TestRealPrograms' -seeds=$(SEEDS)
+
+flips:                   ## 10,000 flipped bits in stored pieces and records, ten minutes and more
+	$(GO) test ./cache -count=1 -timeout 60m -v -run TestFlippedBits -flips=10000
 
 integration:             ## only the tests with real clients, one line each
 	@.ci/setup.sh test
