@@ -8,10 +8,11 @@ FUZZTIME ?= 20s
 # is the size of the large file.
 ROUNDS   ?= 1
 SEEDS    ?= 500
+KILLS    ?= 1000
 # Packages without sockets or mounts of their own: quick under the race detector.
 PURE      = ./metainfo/... ./swarm/wire/... ./swarm/engine/... ./swarm/tracker/...
 
-.PHONY: demo test sim flips check race race-pure fuzz bench build install-tools integration clean
+.PHONY: demo test sim crash flips check race race-pure fuzz bench build install-tools integration clean
 
 demo:                    ## make a video, share it, mount it, play it, copy it out
 	@.ci/setup.sh demo
@@ -26,6 +27,11 @@ sim:                     ## SEEDS random players in simulated swarms beside an o
 
 flips:                   ## 10,000 flipped bits in stored pieces and records, ten minutes and more
 	$(GO) test ./cache -count=1 -timeout 60m -v -run TestFlippedBits -flips=10000
+
+crash:                   ## KILLS processes killed in process, an eighth as many mounts, and the value log cut every 4 KiB
+	@.ci/setup.sh test
+	$(GO) test ./cache -count=1 -timeout 60m -v -run 'TestKilledWriter|TestLogThatIsCut' -kills=$(KILLS) -cuts=0
+	$(GO) test ./integration -count=1 -timeout 60m -v -run TestAMountKilled -mountkills=$$(( $(KILLS) / 8 ))
 
 integration:             ## only the tests with real clients, one line each
 	@.ci/setup.sh test

@@ -64,6 +64,8 @@ type mounted struct {
 type mountOptions struct {
 	point, data string
 	flags       []string
+	binary      string   // the one that was built, unless given
+	env         []string // NAME=VALUE, besides the usual
 }
 
 // startMount runs `swarmfs mount` on n and does not wait.
@@ -80,7 +82,12 @@ func startMount(t testing.TB, n *node, opts mountOptions, sources ...string) *mo
 	t.Cleanup(func() { detach(t, m.point) })
 	args := slices.Concat([]string{"mount", "--listen", m.address, "--data", m.data, "--log-level", "debug"},
 		onlyGivenPeers, opts.flags, sources, []string{m.point})
-	m.process = start(t, "swarmfs mount", swarmfsOn(n, args...))
+	cmd := swarmfsOn(n, args...)
+	if opts.binary != "" {
+		cmd = atHome(n.command(opts.binary, args...))
+	}
+	cmd.Env = append(cmd.Env, opts.env...)
+	m.process = start(t, "swarmfs mount", cmd)
 	return m
 }
 
