@@ -85,43 +85,59 @@ func peakOf(samples []int64) (peak int64) {
 	return peak
 }
 
-// stream is one handle that reads a film of so many pieces in order, each of them
-// fetched just before it is read.
-func stream(b *testing.B, s *Store, id byte, pieces int, data []byte, sum []byte) {
-	g := Geometry{PieceLength: benchPiece, Length: int64(pieces) * benchPiece, Sums: bytes.Repeat(sum, pieces)}
+// film is a volume whose pieces are all the same, read by one handle.
+type film struct {
+	b    *testing.B
+	v    *Volume
+	data []byte // of a piece
+	room chan struct{}
+	p    []byte
+}
+
+func newFilm(b *testing.B, s *Store, id byte, pieces int) *film {
+	data, g := content(1, benchPiece, benchPiece)
+	g.Length, g.Sums = int64(pieces)*benchPiece, bytes.Repeat(g.Sums, pieces)
 	v, err := s.Volume([20]byte{id}, g)
 	if err != nil {
-		b.Error(err)
-		return
+		b.Fatal(err)
 	}
-	room := make(chan struct{}, 1)
+	f := &film{b: b, v: v, data: data, room: make(chan struct{}, 1), p: make([]byte, benchPiece)}
 	v.Notify(nil, func() {
 		select {
-		case room <- struct{}{}:
+		case f.room <- struct{}{}:
 		default:
 		}
 	})
-	p := make([]byte, benchPiece)
+	return f
+}
+
+// read fetches a piece and reads it.
+func (f *film) read(piece int) error {
+	d, err := f.v.Draft(piece, true)
+	for errors.Is(err, ErrNoRoom) {
+		<-f.room
+		d, err = f.v.Draft(piece, true)
+	}
+	for off := 0; err == nil && off < benchPiece; off += BlockSize {
+		_, err = d.WriteBlock(off, f.data[off:off+BlockSize])
+	}
+	if err == nil && !d.Verify() {
+		err = errors.New("wrong sum")
+	}
+	if err == nil {
+		err = d.Commit()
+	}
+	if err == nil {
+		_, err = f.v.ReadAt(piece, f.p, 0)
+	}
+	return err
+}
+
+// stream reads so many pieces in order, each of them fetched just before.
+func (f *film) stream(pieces int) {
 	for i := range pieces {
-		d, err := v.Draft(i, true)
-		for errors.Is(err, ErrNoRoom) {
-			<-room
-			d, err = v.Draft(i, true)
-		}
-		for off := 0; err == nil && off < benchPiece; off += BlockSize {
-			_, err = d.WriteBlock(off, data[off:off+BlockSize])
-		}
-		if err == nil && !d.Verify() {
-			err = errors.New("wrong sum")
-		}
-		if err == nil {
-			err = d.Commit()
-		}
-		if err == nil {
-			_, err = v.ReadAt(i, p, 0)
-		}
-		if err != nil {
-			b.Error(err)
+		if err := f.read(i); err != nil {
+			f.b.Error(err)
 			return
 		}
 	}
@@ -145,7 +161,6 @@ func BenchmarkStreams(b *testing.B) {
 
 func streamAll(b *testing.B, budget, total int64) {
 	const handles = 10
-	data, g := content(1, benchPiece, benchPiece)
 	opts := Options{Dir: benchDir(b), Budget: budget}
 	s, err := Open(opts)
 	if err != nil {
@@ -156,7 +171,8 @@ func streamAll(b *testing.B, budget, total int64) {
 	b.ResetTimer()
 	var streams sync.WaitGroup
 	for id := range byte(handles) {
-		streams.Go(func() { stream(b, s, id, int(total/handles), data, g.Sums) })
+		f := newFilm(b, s, id, int(total/handles))
+		streams.Go(func() { f.stream(int(total / handles)) })
 	}
 	streams.Wait()
 	if err := s.Sync(); err != nil {
@@ -179,7 +195,6 @@ func streamAll(b *testing.B, budget, total int64) {
 func BenchmarkChurn(b *testing.B) {
 	const budget = 256 << 20
 	for range b.N {
-		data, g := content(1, benchPiece, benchPiece)
 		opts := Options{Dir: benchDir(b), Budget: budget}
 		s, err := Open(opts)
 		if err != nil {
@@ -187,7 +202,7 @@ func BenchmarkChurn(b *testing.B) {
 		}
 		before, samples := writtenByProcess(b), startSampler(opts.Dir, 100*time.Millisecond)
 		b.SetBytes(100 * budget)
-		stream(b, s, 1, 100*budget/benchPiece, data, g.Sums)
+		newFilm(b, s, 1, 100*budget/benchPiece).stream(100 * budget / benchPiece)
 		if err := s.Sync(); err != nil {
 			b.Fatal(err)
 		}
@@ -219,14 +234,13 @@ func BenchmarkShrink(b *testing.B) {
 }
 
 func shrinkAll(b *testing.B, total int64, reading bool) {
-	data, g := content(1, benchPiece, benchPiece)
 	opts := Options{Dir: benchDir(b), Budget: total << 20}
 	s, err := Open(opts)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close(context.Background())
-	stream(b, s, 1, int(total), data, g.Sums)
+	newFilm(b, s, 1, int(total)).stream(int(total))
 	if err := s.Sync(); err != nil {
 		b.Fatal(err)
 	}
@@ -234,14 +248,16 @@ func shrinkAll(b *testing.B, total int64, reading bool) {
 	var longest time.Duration
 	var reader sync.WaitGroup
 	if reading {
+		const long = 1 << 20 // longer than it can last
+		f := newFilm(b, s, 2, long)
 		reader.Go(func() {
-			for id := byte(2); !stop.Load(); id++ {
-				for range 20 {
-					begun := time.Now()
-					stream(b, s, id, 1, data, g.Sums)
-					longest = max(longest, time.Since(begun))
-					id++
+			for i := 0; i < long && !stop.Load(); i++ {
+				begun := time.Now()
+				if err := f.read(i); err != nil {
+					b.Error(err)
+					return
 				}
+				longest = max(longest, time.Since(begun))
 			}
 		})
 	}

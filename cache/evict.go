@@ -55,10 +55,13 @@ func (s *Store) evict(bytes int64) (some bool, err error) {
 // reads whole log files, which took a fifth of the time of a stream. Nothing may be
 // dropped meanwhile.
 func (s *Store) collectBeside() {
-	done, collect := make(chan error, 1), s.disk.collect
+	done, collect, most := make(chan error, 1), s.disk.collect, collections
+	if s.shrinking {
+		most = 1 // the writer waits for it
+	}
 	s.collecting = done
 	s.start(func() {
-		for range collections {
+		for range most {
 			if some, err := collect(collectRatios[0]); err != nil || !some {
 				done <- err
 				return

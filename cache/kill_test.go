@@ -115,9 +115,9 @@ func TestKilledWriterLosesNothingThatWasWritten(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 4))
 	opts := Options{Dir: dir, Budget: crashBudget, Memory: 4 << 20, floor: 1}
-	// What is evicted at once is a 20th of the budget and one batch, and another 20th
-	// when what the collection leaves of the log files is too much.
-	full := int(liveTarget(crashBudget, logFileSize(crashBudget))-2*crashBudget/evictShare-batchBytes) / crashPieces
+	// What is evicted at once is evictBytes and one batch, and evictBytes again when
+	// what the collection leaves of the log files is too much.
+	full := int(liveTarget(crashBudget, logFileSize(crashBudget))-2*evictBytes(crashBudget)-batchBytes) / crashPieces
 	before, saved, atPoints := 0, int64(0), 0
 	for round := range *kills {
 		at, after := "", time.Duration(20+rng.IntN(400))*time.Millisecond

@@ -56,7 +56,7 @@ func (s *Store) Keeps() int64 {
 	if s.disk == nil || s.degraded != nil {
 		return s.opts.Memory / 2
 	}
-	return max(s.policy.target-s.budget/evictShare-s.pinned, 0)
+	return max(s.policy.target-evictBytes(s.budget)-s.pinned, 0)
 }
 
 // Pin keeps pieces of the volume from being evicted, those held and those still

@@ -83,6 +83,7 @@ type simCache struct {
 	log       simLog
 	budget    int64
 	target    int64
+	batch     int64 // bytes: evicted at once
 	live      int64
 	ratios    []float64 // of garbage: a file is collected from the first on, from the next only when the budget demands it
 	fetched   int64     // bytes
@@ -91,7 +92,7 @@ type simCache struct {
 
 func newSimCache(p contender, budget, target, fileSize int64, ratios ...float64) *simCache {
 	return &simCache{
-		p: p, budget: budget, target: target, ratios: ratios,
+		p: p, budget: budget, target: target, batch: evictBytes(budget), ratios: ratios,
 		log: simLog{fileSize: fileSize, files: []*simFile{{}}, where: map[spot]*simFile{}, sizes: map[spot]uint32{}},
 	}
 }
@@ -100,11 +101,11 @@ func (c *simCache) has(at spot) bool { return c.log.where[at] != nil }
 
 func (c *simCache) store(now time.Duration, at spot, size uint32, isEdge bool) {
 	if over := c.live + int64(size) - c.target; over > 0 {
-		c.evict(over + c.budget/evictShare)
+		c.evict(over + c.batch)
 	}
 	for !c.unbounded && c.log.used+int64(size) > c.budget-c.log.fileSize/2 {
 		if !c.collectAny() {
-			c.evict(c.budget / evictShare)
+			c.evict(c.batch)
 		}
 	}
 	c.log.write(at, size)
@@ -264,7 +265,7 @@ func TestTheSimulationAgreesWithBadger(t *testing.T) {
 			p = &randomPolicy{rng: rand.New(rand.NewPCG(1, 1))}
 		}
 		c := newSimCache(p, bound, bound/100*x.target, x.fileSize, x.ratio)
-		c.unbounded = true
+		c.unbounded, c.batch = true, bound/20
 		for i := range uint32(4 * bound / simPiece) {
 			c.store(0, spot{piece: i}, simPiece, false)
 		}

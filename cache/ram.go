@@ -4,6 +4,10 @@ import "time"
 
 // The RAM layer: who may have memory, and what is dropped for it.
 
+// overdraft is how far beyond the memory budget the first pieces of volumes may go
+// together, in bytes: three of the largest seen in the wild.
+const overdraft = 96 << 20
+
 // reserve admits a draft.
 func (s *Store) reserve(b *buffer, urgent bool) error {
 	v, piece := b.v, uint32(b.piece)
@@ -25,10 +29,13 @@ func (s *Store) reserve(b *buffer, urgent bool) error {
 	if s.disk == nil || s.degraded != nil {
 		limit -= s.opts.Memory / 4 // what was read is nowhere else
 	}
-	// A volume that has nothing in memory gets its piece in any case: it
-	// may be larger than the budget. Dirty pieces count, or a slow disk
+	// A volume that has nothing in memory gets its piece although the budget is
+	// taken, or smaller than the piece. Dirty pieces count, or a slow disk
 	// would not hold back a fast network.
-	if v.firm > 0 && s.firm+int64(b.room) > limit {
+	if v.firm == 0 {
+		limit = max(s.opts.Memory+overdraft, int64(b.room))
+	}
+	if s.firm > 0 && s.firm+int64(b.room) > limit {
 		if !v.starved {
 			v.starved = true
 			s.starved++
@@ -162,8 +169,10 @@ func (s *Store) unwritten(b *buffer) {
 // pieces out before anybody has seen them, for ever.
 const freshFor = time.Second
 
-// seen settles a fresh piece that is being read. mu is held.
+// seen settles a fresh piece that is being read; one that is still to be written
+// will not be fresh when it cannot be. mu is held.
 func (s *Store) seen(b *buffer) {
+	b.urgent = false
 	if b.fresh {
 		b.fresh = false
 		s.settle(b)

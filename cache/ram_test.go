@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"testing"
+	"time"
 )
 
 func TestDraftsAreAdmittedByBytes(t *testing.T) {
@@ -146,4 +147,48 @@ func TestSizeClassesShareTheirMemory(t *testing.T) {
 	if a.mapped != 0 {
 		t.Errorf("%d bytes mapped after close", a.mapped)
 	}
+}
+
+// Each torrent that is read gets a first piece beyond the budget, but not a hundred
+// of them with large pieces.
+func TestFirstPiecesTogetherAreBounded(t *testing.T) {
+	const piece, memory = 32 << 20, 64 << 20
+	s := openStore(t, Options{Memory: memory})
+	_, g := content(1, piece, piece)
+	room := make(chan int, 100)
+	var open []*Draft
+	try := func(i int) error {
+		d, err := openVolume(t, s, byte(i), g).Draft(0, true)
+		if err == nil {
+			open = append(open, d)
+		}
+		return err
+	}
+	for i := range 12 {
+		openVolume(t, s, byte(i), g).Notify(nil, func() { room <- i })
+		if err := try(i); err != nil && !errors.Is(err, ErrNoRoom) {
+			t.Fatal(err)
+		}
+	}
+	if got, want := s.Stats().MemoryFirm, int64(memory+overdraft); got != want {
+		t.Errorf("first pieces take %d bytes, want %d", got, want)
+	}
+	open[0].Discard()
+	select {
+	case i := <-room:
+		if err := try(i); err != nil {
+			t.Errorf("a volume that was told of room: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody is told of room")
+	}
+	for _, d := range open {
+		d.Discard()
+	}
+	_, huge := content(2, 200<<20, 200<<20)
+	d, err := openVolume(t, s, 100, huge).Draft(0, false)
+	if err != nil {
+		t.Fatalf("the only draft, larger than all bounds: %v", err)
+	}
+	d.Discard()
 }

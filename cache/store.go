@@ -25,7 +25,7 @@ type Options struct {
 	Dir string
 	// Budget bounds the disk space of the pieces, in bytes of disk blocks
 	// really used, and what else is in Dir. The log files are a 64th of it
-	// (32–256 MiB). 0: RAM only. SetBudget changes it.
+	// (64–256 MiB). 0: RAM only. SetBudget changes it.
 	Budget int64
 	// MinFree is how much free space is left to others on the disk, in bytes:
 	// at least 64 MiB and two log files. Default 512 MiB.
@@ -35,7 +35,8 @@ type Options struct {
 	KeepAll bool
 	// Memory bounds drafts, verified pieces that wait for the disk, and hot
 	// pieces, in bytes. A volume that has none of them gets one draft beyond
-	// it, so that pieces larger than Memory work. Default 64 MiB.
+	// it, so that pieces larger than Memory work; all of these together go 96 MiB
+	// beyond it, if there are several. Default 64 MiB.
 	Memory int64
 	// Logger hears of a disk that fails and of a database moved aside.
 	// Default: silent.

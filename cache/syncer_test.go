@@ -12,7 +12,7 @@ func TestSyncerIsDueByBytesAndByTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		syncs := 0
 		release := make(chan struct{}, 1)
-		y := startSyncer(func() error { syncs++; <-release; return nil })
+		y := startSyncer(func() error { syncs++; <-release; return nil }, syncBytes)
 		defer y.stop()
 		expect := func(want int, when string) {
 			t.Helper()

@@ -144,6 +144,10 @@ func (s *Store) write() {
 		if len(broken) > 0 {
 			s.remove(broken) // before they are written again
 		}
+		if s.shrinking && len(batch) > 0 { // no reader is to wait for that
+			s.wrote(batch, errBusy)
+			batch = nil
+		}
 		if look {
 			s.tend()
 		}
@@ -187,7 +191,7 @@ func (s *Store) nextBatch() (batch []*buffer, broken []spot, look, ok bool) {
 	look, s.look = s.look && !s.closed, false
 	broken, s.broken = s.broken, nil
 	n, bytes := 0, 0
-	for n < len(s.dirty) && (n == 0 || bytes+s.dirty[n].size <= batchBytes) {
+	for n < len(s.dirty) && (n == 0 || s.shrinking || bytes+s.dirty[n].size <= batchBytes) {
 		bytes += s.dirty[n].size
 		n++
 	}
@@ -275,7 +279,11 @@ func (s *Store) remove(broken []spot) {
 	s.mu.Lock()
 	prefixes := dropPrefixes(broken)
 	s.mu.Unlock()
-	if err := s.disk.drop(prefixes); err != nil {
+	_, err := s.awaitCollection() // nothing may be dropped meanwhile
+	if err == nil {
+		err = s.disk.drop(prefixes)
+	}
+	if err != nil {
 		s.log.Debug("lost pieces could not be removed", "pieces", len(broken), "error", err)
 		return
 	}
