@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"errors"
+	"fmt"
 	"hash"
 	"sync"
 )
@@ -34,6 +35,46 @@ func (v *Volume) beginCheck(piece uint32) *check {
 	c := &check{v: v, piece: piece, done: make(chan struct{})}
 	v.checks[piece] = c
 	return c
+}
+
+// Check hashes a piece as it is stored, also if that was done before. One that is
+// not right is lost, as with ReadAt. The error is [ErrMissing] when the piece is not
+// held, or is lost now; what is in memory only is right.
+func (v *Volume) Check(piece int) error {
+	s, at := v.store, uint32(piece)
+	if v.geometry.PieceSize(piece) == 0 {
+		return fmt.Errorf("check piece %d: no such piece", piece)
+	}
+	s.mu.Lock()
+	_, stored := v.disk[at]
+	other := v.checks[at]
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return ErrClosed
+	case stored && other != nil:
+		s.mu.Unlock()
+		<-other.done
+		if !v.Has(piece) {
+			return ErrMissing
+		}
+		return nil
+	case !stored:
+		held := v.held(at)
+		s.mu.Unlock()
+		if !held {
+			return ErrMissing
+		}
+		return nil
+	}
+	c, d := v.beginCheck(at), s.disk
+	s.reads.Add(1)
+	s.mu.Unlock()
+	defer s.reads.Done()
+	if s.check(c, d, nil, 0) != nil {
+		return ErrMissing
+	}
+	return nil
 }
 
 // check hashes a piece, and copies to p what it has from off on; p ends in the

@@ -339,3 +339,29 @@ func TestCountsOfGarbageThatCannotBeRightAreForgotten(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckFindsWhatChangedAfterItWasRead(t *testing.T) {
+	data, g := content(1, 256<<10, 12<<20)
+	opts := stored(t, data, g)
+	s := openStore(t, opts)
+	v := openVolume(t, s, 1, g)
+	for i := range g.NumPieces() {
+		wantPiece(t, v, data, i)
+	}
+	damage(t, opts, pieceOf(data, g, 3))
+	for i := range g.NumPieces() {
+		if err := v.Check(i); (i == 3) != errors.Is(err, ErrMissing) || i != 3 && err != nil {
+			t.Errorf("check of piece %d: %v", i, err)
+		}
+	}
+	if v.Has(3) || s.Stats().Lost != 1 {
+		t.Errorf("held: %v, lost: %d", v.Has(3), s.Stats().Lost)
+	}
+	if err := v.Check(3); !errors.Is(err, ErrMissing) {
+		t.Errorf("check of a piece that is not held: %v", err)
+	}
+	put(t, v, data, 3) // in memory, or on the disk by now
+	if err := v.Check(3); err != nil {
+		t.Errorf("check of a new piece: %v", err)
+	}
+}

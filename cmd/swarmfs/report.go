@@ -44,7 +44,7 @@ func (m *mounter) report(ctx context.Context, torrents []*shownTorrent) *api.Sta
 		Version: version(), PID: os.Getpid(), Mount: m.dir, Uptime: seconds(time.Since(m.started)), Listen: []string{},
 		Cache: api.Cache{
 			Budget: stats.Budget, Used: max(stats.DiskLive, 0), Pinned: stats.Pinned,
-			Memory: stats.Memory, MemoryUsed: stats.MemoryUsed,
+			Memory: stats.Memory, MemoryUsed: stats.MemoryUsed, Damaged: stats.Lost,
 		},
 		Limits:   m.limits(),
 		Torrents: make([]api.Torrent, 0, len(torrents)),

@@ -92,11 +92,15 @@ func diskText(c *api.Cache) string {
 		return "none: " + printable(*c.Degraded)
 	case c.Budget == 0:
 		return "none: memory only"
-	case c.Pinned > 0:
-		return fmt.Sprintf("%s of %s (%s pinned)", bytesText(c.Used), bytesText(c.Budget), bytesText(c.Pinned))
-	default:
-		return fmt.Sprintf("%s of %s", bytesText(c.Used), bytesText(c.Budget))
 	}
+	text := fmt.Sprintf("%s of %s", bytesText(c.Used), bytesText(c.Budget))
+	if c.Pinned > 0 {
+		text += fmt.Sprintf(" (%s pinned)", bytesText(c.Pinned))
+	}
+	if c.Damaged > 0 {
+		text += fmt.Sprintf(" (%s damaged, dropped)", plural(int(c.Damaged), "piece"))
+	}
+	return text
 }
 
 // ratesText is about what goes over the network.

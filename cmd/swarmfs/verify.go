@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha1"
 	"errors"
 	"fmt"
 	"math"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"swarmfs/cache"
+	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/metainfo"
 )
 
@@ -24,8 +23,9 @@ func newVerify(std *streams) *cobra.Command {
 		Short: "Check the cached pieces of a torrent, or its files on disk",
 		Long: "Hash every piece of a torrent and say how many are good, bad and missing. With PATH, which\n" +
 			"is what the torrent was made from or the folder that holds it, the files on disk are\n" +
-			"checked; without, what the cache holds, and then no other process may use the data folder.\n" +
-			"The exit code is 7 when a piece is bad or missing.",
+			"checked; without, what the cache holds. If a mount uses the data folder, it does that, as\n" +
+			"slowly as not to be in the way of reads, and SOURCE may be a name or a path in it. Bad\n" +
+			"pieces are dropped from the cache. The exit code is 7 when a piece is bad or missing.",
 		Args: argCount(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
@@ -110,11 +110,14 @@ func hashFiles(ctx context.Context, std *streams, info *metainfo.Info, files *di
 	})
 }
 
-// verifyCache reads and hashes what the cache holds. The store would never
-// return a bad piece to a mount unnoticed for long, but a disk may.
+// verifyCache has what the cache holds of a torrent hashed, by the mount that uses it
+// if there is one.
 func verifyCache(ctx context.Context, std *streams, source, data string) error {
 	data, err := dataFolder(data)
 	if err != nil {
+		return err
+	}
+	if err := verifyMounted(ctx, std, source, api.NewClient(data)); !errors.Is(err, api.ErrNoDaemon) {
 		return err
 	}
 	store, state, err := openData(data)
@@ -138,6 +141,34 @@ func verifyCache(ctx context.Context, std *streams, source, data string) error {
 		return fmt.Errorf("verify cache of %s: %w", t.Info.Name, err)
 	}
 	return sum.report(std, t.Info.Name)
+}
+
+// verifyMounted has a mount check a torrent, a moment at a time.
+func verifyMounted(ctx context.Context, std *streams, source string, mount *api.Client) error {
+	r := api.VerifyRequest{Target: target(source)}
+	reply, err := mount.Verify(ctx, r)
+	if remote := (*api.Error)(nil); errors.As(err, &remote) && remote.Code == exitInput {
+		// It is no name in the mount: a torrent that is?
+		t, loadErr := loadOne(ctx, std, source, nil)
+		if loadErr != nil {
+			return err
+		}
+		r.Target = api.Target{Arg: t.Info.Hash.String()}
+		reply, err = mount.Verify(ctx, r)
+	}
+	bar := progressBar{w: std.err, what: "verifying"}
+	defer bar.done()
+	var sum tally
+	for ; err == nil; reply, err = mount.Verify(ctx, r) {
+		sum.good, sum.bad, sum.missing = sum.good+reply.Good, sum.bad+reply.Bad, sum.missing+reply.Missing
+		bar.set(reply.Done, reply.Bytes)
+		r.Piece = reply.Next
+		if reply.Next >= reply.Pieces {
+			bar.done()
+			return sum.report(std, reply.Name)
+		}
+	}
+	return err
 }
 
 // hashVolume reads and hashes the held pieces of a volume.
@@ -177,7 +208,7 @@ func hashVolume(ctx context.Context, std *streams, info *metainfo.Info, volume *
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			results <- goodPiece(info, volume, piece)
+			results <- volume.Check(piece) == nil
 			return nil
 		})
 	}
@@ -185,22 +216,6 @@ func hashVolume(ctx context.Context, std *streams, info *metainfo.Info, volume *
 	close(results)
 	_ = counted.Wait()
 	return sum, err
-}
-
-// goodPiece reports whether a held piece can be read and has its sum.
-func goodPiece(info *metainfo.Info, volume *cache.Volume, piece int) bool {
-	buf := make([]byte, 256<<10)
-	size := info.Layout().PieceSize(piece)
-	h := sha1.New()
-	for off := 0; off < size; {
-		n, err := volume.ReadAt(piece, buf, off)
-		if err != nil || n == 0 {
-			return false
-		}
-		h.Write(buf[:n])
-		off += n
-	}
-	return bytes.Equal(h.Sum(nil), info.PieceSums()[piece*sha1.Size:(piece+1)*sha1.Size])
 }
 
 // noEviction is a bound that no cache reaches: looking must not evict.

@@ -55,6 +55,10 @@ func (f *fake) Limit(_ context.Context, r LimitRequest) (Limits, error) {
 	return l, nil
 }
 
+func (f *fake) Verify(_ context.Context, r VerifyRequest) (VerifyReply, error) {
+	return VerifyReply{Name: r.Target.Arg, Next: r.Piece + 1}, nil
+}
+
 func fakeCode(err error) int {
 	if errors.Is(err, errFake) {
 		return 42
@@ -100,6 +104,9 @@ func TestEveryCallReachesTheDaemon(t *testing.T) {
 		t.Errorf("pin: got %+v, %v", d, err)
 	}
 	var remote *Error
+	if v, err := c.Verify(ctx, VerifyRequest{Target: odd, Piece: 7}); err != nil || v != (VerifyReply{Name: odd.Arg, Next: 8}) {
+		t.Errorf("verify: got %+v, %v", v, err)
+	}
 	if _, err := c.Unpin(ctx, odd); !errors.As(err, &remote) || *remote != (Error{Message: errFake.Error(), Code: 42}) {
 		t.Errorf("unpin: got %v, want the daemon's error and its code", err)
 	}
@@ -271,7 +278,7 @@ func FuzzRequest(f *testing.F) {
 	h := NewServer("", &fake{}, fakeCode, slog.New(slog.DiscardHandler)).handler()
 	f.Fuzz(func(t *testing.T, verb string, body []byte) {
 		switch verb {
-		case "add", "remove", "pin", "unpin", "limit":
+		case "add", "remove", "pin", "unpin", "limit", "verify":
 		default:
 			verb = "pin"
 		}

@@ -72,6 +72,11 @@ func (c *Client) Limit(ctx context.Context, r LimitRequest) (Limits, error) {
 	return call[Limits](ctx, c, http.MethodPost, "limit", r)
 }
 
+// Verify checks stored pieces of a torrent for a moment.
+func (c *Client) Verify(ctx context.Context, r VerifyRequest) (VerifyReply, error) {
+	return call[VerifyReply](ctx, c, http.MethodPost, "verify", r)
+}
+
 func call[A any](ctx context.Context, c *Client, method, path string, request any) (A, error) {
 	var a A
 	var body io.Reader

@@ -10,6 +10,7 @@
 //	POST /v1/pin     Target        Done
 //	POST /v1/unpin   Target        Done
 //	POST /v1/limit   LimitRequest  Limits
+//	POST /v1/verify  VerifyRequest VerifyReply
 //
 // An answer that is not 200 holds an Error. What a client can make the server
 // do is bounded in connections, bytes and time; the mount never waits for it.

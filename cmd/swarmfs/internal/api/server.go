@@ -124,6 +124,7 @@ func (s *Server) handler() http.Handler {
 	post(mux, s, "pin", s.daemon.Pin)
 	post(mux, s, "unpin", s.daemon.Unpin)
 	post(mux, s, "limit", s.daemon.Limit)
+	post(mux, s, "verify", s.daemon.Verify)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusNotFound, &Error{Message: "the daemon is of another version: it knows no " + r.Method + " " + r.URL.Path, Code: 1})
 	})

@@ -15,6 +15,8 @@ type Daemon interface {
 	Pin(ctx context.Context, of Target) (Done, error)
 	Unpin(ctx context.Context, of Target) (Done, error)
 	Limit(ctx context.Context, r LimitRequest) (Limits, error)
+	// Verify checks stored pieces of a torrent for a moment, at low priority.
+	Verify(ctx context.Context, r VerifyRequest) (VerifyReply, error)
 }
 
 // Target names a torrent or a file of it. The zero Target names everything.
@@ -42,6 +44,24 @@ type Done struct {
 	Name   string `json:"name"`
 	Pieces int    `json:"pieces"` // that were pinned or unpinned
 	Bytes  int64  `json:"bytes"`
+}
+
+// VerifyRequest has the stored pieces of a torrent checked, from a piece on.
+type VerifyRequest struct {
+	Target Target `json:"target"`
+	Piece  int    `json:"piece"`
+}
+
+// VerifyReply says what was found, and where to go on.
+type VerifyReply struct {
+	Name    string `json:"name"`
+	Pieces  int    `json:"pieces"` // of the torrent
+	Next    int    `json:"next"`   // piece; Pieces: that was all
+	Good    int    `json:"good"`   // of those looked at for this request
+	Bad     int    `json:"bad"`    // dropped
+	Missing int    `json:"missing"`
+	Done    int64  `json:"done"`  // bytes of the torrent before Next
+	Bytes   int64  `json:"bytes"` // of the torrent
 }
 
 // LimitRequest changes limits. What is nil stays.
@@ -78,6 +98,7 @@ type Cache struct {
 	Pinned     int64   `json:"pinned"` // of all pins, fetched or not
 	Memory     int64   `json:"memory"` // budget
 	MemoryUsed int64   `json:"memory_used"`
+	Damaged    int64   `json:"damaged"`  // pieces dropped since the start: they could not be read, or were not right
 	Degraded   *string `json:"degraded"` // why pieces are not kept on disk; null: they are
 }
 
