@@ -47,9 +47,10 @@ type Engine struct {
 	haveN   int
 	free    Bitmap // not held, and at least one block is neither asked for nor received
 	open    map[int]*partial
-	loose   []*partial // the open ones that have free blocks
-	spare   []*partial // for reuse
-	refused tier       // what is wanted no more than this got no memory; until some may be free
+	loose   []*partial    // the open ones that have free blocks
+	spare   []*partial    // for reuse
+	crowded time.Duration // until then no background piece is begun (reclaim)
+	refused tier          // what is wanted no more than this got no memory; until some may be free
 
 	peers  []*peer // in the order of joining
 	byID   map[PeerID]*peer

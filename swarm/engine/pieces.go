@@ -1,8 +1,6 @@
 package engine
 
-import (
-	"time"
-)
+import "time"
 
 // partial is a piece of which some blocks are asked for or received. Its bytes
 // are in a draft that the driver holds.
@@ -44,7 +42,7 @@ type block struct {
 // openPartial asks for memory and opens a draft of a piece that is wanted so
 // much; nil when there is no room.
 func (e *Engine) openPartial(piece int, want tier) *partial {
-	if want >= e.refused {
+	if want >= e.refused || want == tierBackground && e.at < e.crowded {
 		return nil
 	}
 	gen, ok := e.cfg.Drafts.Open(piece, want == tierBlocked)
@@ -115,6 +113,11 @@ func (e *Engine) abandon(t *partial) {
 	e.enlist(t.piece)
 }
 
+// When a reader needed the memory of a background piece, no other is begun for so
+// long: its turn would come next, and all that was asked for of it, which comes
+// all the same, be for nothing.
+const crowdedFor = time.Second
+
 // reclaim gives up an open draft that is wanted less than so much, to make room
 // for one that is: what is wanted least, and of that what least was received of.
 func (e *Engine) reclaim(want tier) bool {
@@ -132,6 +135,9 @@ func (e *Engine) reclaim(want tier) bool {
 	}
 	if victim == nil {
 		return false
+	}
+	if worst == tierBackground {
+		e.crowded = e.at + crowdedFor
 	}
 	e.abandon(victim)
 	return true
