@@ -18,11 +18,12 @@ import (
 // seconds besides: others write to the folder and to the disk too.
 
 const (
-	// openFloor is the free disk space below which the database is not
-	// opened, in bytes: opening touches a few MiB of sparse files.
-	openFloor = 64 << 20
-	// freeFloor is the default of Options.MinFree.
-	freeFloor = 512 << 20
+	// LeastFree is the smallest Options.MinFree, in bytes, and the free disk space
+	// below which the database is not opened. A full disk kills the process: the
+	// database writes through sparse files.
+	LeastFree = 64 << 20
+	// DefaultMinFree is the default of Options.MinFree.
+	DefaultMinFree = 512 << 20
 	// shrinkStep bounds how long the writer is at work on a budget that was made
 	// smaller, beyond one log file, before it looks after what was committed
 	// meanwhile.
@@ -114,7 +115,7 @@ func (s *Store) minFree() int64 {
 	if s.opts.floor != 0 {
 		return s.opts.floor
 	}
-	return max(2*s.logFile, openFloor, cmp.Or(s.opts.MinFree, freeFloor))
+	return max(2*s.logFile, LeastFree, cmp.Or(s.opts.MinFree, DefaultMinFree))
 }
 
 // space is what the writer knows of the disk.

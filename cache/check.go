@@ -46,23 +46,18 @@ func (v *Volume) Check(piece int) error {
 		return fmt.Errorf("check piece %d: no such piece", piece)
 	}
 	s.mu.Lock()
-	_, stored := v.disk[at]
-	other := v.checks[at]
-	switch {
-	case s.closed:
+	if s.closed {
 		s.mu.Unlock()
 		return ErrClosed
-	case stored && other != nil:
+	}
+	_, stored := v.disk[at]
+	other := v.checks[at]
+	if !stored || other != nil {
 		s.mu.Unlock()
-		<-other.done
-		if !v.Has(piece) {
-			return ErrMissing
+		if other != nil {
+			<-other.done
 		}
-		return nil
-	case !stored:
-		held := v.held(at)
-		s.mu.Unlock()
-		if !held {
+		if !v.Has(piece) {
 			return ErrMissing
 		}
 		return nil

@@ -102,10 +102,8 @@ func (v *Volume) Unpin(spans ...Span) {
 	if v.pins == nil {
 		return
 	}
-	for _, span := range spans {
-		for i := max(span.First, 0); i < min(span.End, v.geometry.NumPieces()); i++ {
-			v.pins.clear(i)
-		}
+	for i, w := range v.setOf(spans) {
+		v.pins[i] &^= w
 	}
 	size := v.sizeOf(v.pins)
 	s.pinned += size - v.pinned

@@ -28,7 +28,7 @@ type Options struct {
 	// (64–256 MiB). 0: RAM only. SetBudget changes it.
 	Budget int64
 	// MinFree is how much free space is left to others on the disk, in bytes:
-	// at least 64 MiB and two log files. Default 512 MiB.
+	// at least [LeastFree] and two log files. Default [DefaultMinFree].
 	MinFree int64
 	// KeepAll has nothing evicted, not even for others who fill the disk: for a
 	// look at what a cache holds.

@@ -129,8 +129,7 @@ func (v *Volume) held(piece uint32) bool {
 // piece is not held, which includes that it was evicted a moment ago, could not
 // be read back from the disk or came back changed (then onEvict is told). What
 // an earlier run stored is hashed first, all of the piece; others that want to
-// read it wait for that. What is read is kept for
-// longer.
+// read it wait for that. What is read is kept for longer.
 func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
 	return v.readAt(piece, p, off, true)
 }

@@ -40,8 +40,8 @@ func (s *Store) openDatabase() (*disk, []foundPiece, error) {
 	// Badger dies by SIGBUS when it opens or writes on a full disk.
 	if free, err := s.opts.freeSpace(s.opts.Dir); err != nil {
 		return nil, nil, err
-	} else if free < openFloor && s.opts.floor == 0 {
-		return nil, nil, fmt.Errorf("open piece database: %d MiB free, %d needed", free>>20, openFloor>>20)
+	} else if free < LeastFree && s.opts.floor == 0 {
+		return nil, nil, fmt.Errorf("open piece database: %d MiB free, %d needed", free>>20, LeastFree>>20)
 	}
 	attempts := openAttempts{path: s.dir + ".opening"}
 	var d *disk

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"swarmfs/cache"
 )
 
 // mountFlags are the flags of mount, and the keys of its configuration file.
@@ -31,7 +33,7 @@ type mountFlags struct {
 
 func newMount(std *streams) *cobra.Command {
 	f := &mountFlags{
-		cacheSize: -1, minFree: minFree, memory: 64 << 20, background: "opened", readTimeout: time.Minute,
+		cacheSize: -1, minFree: cache.DefaultMinFree, memory: 64 << 20, background: "opened", readTimeout: time.Minute,
 		logFlags: defaultLog,
 	}
 	cmd := &cobra.Command{
@@ -106,8 +108,8 @@ func (f *mountFlags) complete(sources []string) error {
 	if f.memory < 1<<20 {
 		return failf(exitUsage, "mount: --memory %s is too little: give at least 1MiB", formatSize(f.memory))
 	}
-	if f.minFree < leastFree {
-		return failf(exitUsage, "mount: --min-free %s is too little: give at least %s", formatSize(f.minFree), formatSize(leastFree))
+	if f.minFree < cache.LeastFree {
+		return failf(exitUsage, "mount: --min-free %s is too little: give at least %s", formatSize(f.minFree), formatSize(cache.LeastFree))
 	}
 	var err error
 	if f.data, err = dataFolder(f.data); err != nil {
@@ -118,13 +120,6 @@ func (f *mountFlags) complete(sources []string) error {
 	}
 	return nil
 }
-
-const (
-	minFree = 512 << 20 // the default
-	// leastFree is needed to be safe from a full disk, which kills the process: the
-	// database writes through sparse files.
-	leastFree = 64 << 20
-)
 
 // dataFolder is the absolute path of the data folder; empty: the default.
 func dataFolder(dir string) (string, error) {

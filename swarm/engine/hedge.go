@@ -11,13 +11,7 @@ func (e *Engine) help(at time.Duration, p *peer) {
 		return
 	}
 	for _, r := range e.readers[:e.blocked] {
-		// As many as it could still deliver much sooner: one at a time, a peer that
-		// stopped with half a piece was waited for again with every block. But where
-		// much is read ahead, much would come twice.
-		some := e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p))
-		for some && !e.readsAhead() && e.mayAsk(p) && e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
-		}
-		if some {
+		if e.helpRead(at, p, r) {
 			return
 		}
 	}
@@ -29,6 +23,19 @@ func (e *Engine) help(at time.Duration, p *peer) {
 	if e.background != nil && e.rarest.len() == 0 {
 		e.helpBackground(at, p)
 	}
+}
+
+// helpRead gives p what a blocked read waits for, as much as it could still deliver
+// much sooner: one block at a time, a peer that stopped with half a piece was waited
+// for again with every block. But where much is read ahead, much would come twice.
+func (e *Engine) helpRead(at time.Duration, p *peer, r *reader) (some bool) {
+	for e.helpRange(at, p, r.win.Need, r.win.NeedEnd, patience(p)) {
+		some = true
+		if e.readsAhead() || !e.mayAsk(p) {
+			break
+		}
+	}
+	return some
 }
 
 // readsAhead reports whether any reader has a window beyond what it waits for.

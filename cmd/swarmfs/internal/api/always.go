@@ -29,7 +29,7 @@ func listenAlways(dir string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &always{dir: dir, quit: make(chan struct{}), now: l.(*socket)}
+	a := &always{dir: dir, quit: make(chan struct{}), now: l}
 	a.done.Go(a.watch)
 	return a, nil
 }
@@ -58,7 +58,7 @@ func (a *always) restore() {
 		return // at another time
 	}
 	a.mu.Lock()
-	a.now = l.(*socket)
+	a.now = l
 	a.mu.Unlock()
 	_ = old.Close() // Accept goes on with the new one
 }

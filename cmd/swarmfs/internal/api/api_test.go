@@ -134,7 +134,7 @@ func TestASocketLeftBehindIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.(*socket).Listener.Close() // the file stays, as after a kill
+	l.Listener.Close() // the file stays, as after a kill
 	if _, err := NewClient(dir).Status(t.Context(), Target{}); !errors.Is(err, ErrNoDaemon) {
 		t.Errorf("got %v, want ErrNoDaemon", err)
 	}

@@ -37,7 +37,7 @@ func reachable(dir string, f func(path string) error) error {
 
 // listen makes the socket in dir, which the caller has locked: a socket that is
 // there already belongs to a dead process and is replaced.
-func listen(dir string) (net.Listener, error) {
+func listen(dir string) (*socket, error) {
 	path := filepath.Join(dir, socketName)
 	switch st, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
