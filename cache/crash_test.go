@@ -1,16 +1,26 @@
 package cache
 
 import (
+	"bytes"
+	"errors"
 	"flag"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-// copyDir copies a folder that is being written to, as a crash would leave it
-// or worse: the files are not of one moment.
+// copyData copies a data folder. See copyDir.
+func copyData(t *testing.T, from, to string) {
+	t.Helper()
+	for _, sub := range []string{"", "pieces", "torrents"} {
+		copyDir(t, filepath.Join(from, sub), filepath.Join(to, sub))
+	}
+}
+
+// copyDir copies the files of a folder, not what is below it. It may be written
+// to meanwhile: that is what a crash would leave or worse, as the files are not of
+// one moment.
 func copyDir(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.MkdirAll(to, 0o755); err != nil {
@@ -21,20 +31,39 @@ func copyDir(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		src, err := os.Open(filepath.Join(from, e.Name()))
-		if err != nil {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(from, e.Name()))
+		if errors.Is(err, os.ErrNotExist) {
 			continue // collected meanwhile
 		}
-		dst, err := os.Create(filepath.Join(to, e.Name()))
 		if err == nil {
-			_, err = io.Copy(dst, src)
-			dst.Close()
+			err = writeSparse(filepath.Join(to, e.Name()), text)
 		}
-		src.Close()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// writeSparse writes a file without the zeros at its end.
+func writeSparse(path string, text []byte) error {
+	used := bytes.TrimRight(text, "\x00")
+	return errors.Join(os.WriteFile(path, used, 0o644), os.Truncate(path, int64(len(text))))
+}
+
+// wantAllHeldRight reads all pieces of a volume that it holds, and returns how many.
+func wantAllHeldRight(t *testing.T, v *Volume, data []byte) (held int) {
+	t.Helper()
+	for i := range v.geometry.NumPieces() {
+		if wantHeldRight(t, v, data, i) {
+			held++
+		} else if v.Has(i) {
+			t.Fatalf("piece %d is held and cannot be read", i)
+		}
+	}
+	return held
 }
 
 // wantAllRight opens a store and reads all it holds. It returns how much.
@@ -45,18 +74,7 @@ func wantAllRight(t *testing.T, opts Options, data []byte, g Geometry) int {
 	if err := s.Degraded(); err != nil {
 		t.Errorf("the store does not start: %v", err)
 	}
-	v := openVolume(t, s, 1, g)
-	held := 0
-	for i := range g.NumPieces() {
-		if v.Has(i) {
-			if wantHeldRight(t, v, data, i) {
-				held++
-			} else if v.Has(i) {
-				t.Errorf("piece %d is held and cannot be read", i)
-			}
-		}
-	}
-	return held
+	return wantAllHeldRight(t, openVolume(t, s, 1, g), data)
 }
 
 func TestCopyOfTheFolderAtAnyMomentHoldsOnlyRightPieces(t *testing.T) {

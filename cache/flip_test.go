@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -88,9 +87,7 @@ func copyWhole(t *testing.T, whole, dir string) string {
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
 	}
-	for _, sub := range []string{"", "pieces", "torrents"} {
-		copyFiles(t, filepath.Join(whole, sub), filepath.Join(to, sub))
-	}
+	copyData(t, whole, to)
 	return to
 }
 
@@ -126,9 +123,7 @@ func flipTemplate(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	whole := filepath.Join(dir, "copy")
-	for _, sub := range []string{"", "pieces", "torrents"} {
-		copyFiles(t, filepath.Join(opts.Dir, sub), filepath.Join(whole, sub))
-	}
+	copyData(t, opts.Dir, whole)
 	for _, kind := range kinds {
 		if names, _ := filepath.Glob(filepath.Join(whole, kind)); len(names) == 0 {
 			t.Fatalf("there is no %s", kind)
@@ -136,36 +131,6 @@ func flipTemplate(t *testing.T, dir string) string {
 	}
 	closeStore(t, s)
 	return whole
-}
-
-// copyFiles copies the files of a folder, not what is below it.
-func copyFiles(t *testing.T, from, to string) {
-	t.Helper()
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join(from, e.Name()))
-		if err == nil {
-			err = writeSparse(filepath.Join(to, e.Name()), text)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// writeSparse writes a file without the zeros at its end.
-func writeSparse(path string, text []byte) error {
-	used := bytes.TrimRight(text, "\x00")
-	return errors.Join(os.WriteFile(path, used, 0o644), os.Truncate(path, int64(len(text))))
 }
 
 // flipBit flips a bit in a file of a kind, mostly in what is used of it and, in a
@@ -277,27 +242,17 @@ func useDamaged(t *testing.T, dir string, data []byte, g Geometry) (held int) {
 		}
 	}
 	opts := Options{Dir: dir, Budget: flipBudget, Memory: 1 << 20, floor: 1}
-	readAll := func(v *Volume) (held int) {
-		for i := range g.NumPieces() {
-			if wantHeldRight(t, v, data, i) {
-				held++
-			} else if v.Has(i) {
-				t.Fatalf("piece %d is held and cannot be read", i)
-			}
-		}
-		return held
-	}
 	for n := range 2 {
 		s := openStore(t, opts)
 		if err := s.Degraded(); err != nil {
 			t.Fatalf("start %d: %v", n, err)
 		}
 		v := openVolume(t, s, 1, g)
-		if got := readAll(v); n == 0 {
+		if got := wantAllHeldRight(t, v, data); n == 0 {
 			held = got
 		}
 		fillVolume(t, v, data, 60)
-		readAll(v)
+		wantAllHeldRight(t, v, data)
 		ctx, cancel := context.WithTimeout(t.Context(), flipTime)
 		if err := s.Close(ctx); err != nil {
 			t.Logf("close: %v", err)

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -79,23 +78,20 @@ type counters struct {
 	Duplicated int64  `json:"bytes_duplicated"`
 	Peers      int    `json:"peers"`
 	Waiting    int    `json:"waiting"`
+
+	TotalFetched int64 `json:"total_fetched"`
+	PiecesHeld   int   `json:"pieces_held"`
 }
 
 func (m *mounted) counters(infohash string) counters {
 	m.t.Helper()
-	r := run(m.t, readyLimit, swarmfs("status", "--json", "--data", m.data))
-	var status struct {
-		Torrents []counters `json:"torrents"`
-	}
-	if err := json.Unmarshal([]byte(r.stdout), &status); err != nil {
-		m.t.Fatalf("status: exit code %d, %v: %s", r.code, err, r.stderr)
-	}
-	for _, c := range status.Torrents {
+	st := m.status()
+	for _, c := range st.Torrents {
 		if c.Infohash == infohash {
 			return c
 		}
 	}
-	m.t.Fatalf("status does not list %s: %s", infohash, r.stdout)
+	m.t.Fatalf("status does not list %s: %+v", infohash, st)
 	return counters{}
 }
 

@@ -124,11 +124,7 @@ type statusOutput struct {
 		Used     int64   `json:"used"`
 		Degraded *string `json:"degraded"`
 	} `json:"cache"`
-	Torrents []struct {
-		Fetched      int64 `json:"bytes_fetched"`
-		TotalFetched int64 `json:"total_fetched"`
-		PiecesHeld   int   `json:"pieces_held"`
-	} `json:"torrents"`
+	Torrents []counters `json:"torrents"`
 }
 
 // status asks the mount how it is.
