@@ -52,8 +52,7 @@ const hungerEvery = 30 * time.Second
 func (r *run) hunger(now time.Time) {
 	if len(r.peers) == 0 && now.Sub(r.hungryAt) > hungerEvery {
 		r.hungryAt = now
-		r.t.hungry.Store(true)
-		r.t.nudge()
+		r.t.search.needPeers()
 	}
 }
 

@@ -186,7 +186,12 @@ func (r *run) start() {
 	r.eng = engine.New(cfg, r.t.layout, r.t.volume.Pieces(), r.t.session.opts.rng(), time.Now())
 	r.repin(time.Now())
 	r.addrs.add(time.Now(), r.t.opts.Peers, fromUser)
-	r.group.Go(r.announce, r.reportPanic("announce"))
+	r.t.search.start(r.ctx, &r.group, r.found, r.reportPanic)
+}
+
+// found passes addresses on from whoever looks for peers.
+func (r *run) found(addrs []netip.AddrPort, src source) {
+	_ = r.post(r.ctx, found{addrs, src}) // fails only when the run is over
 }
 
 // perform does what the engine has decided.
@@ -204,8 +209,7 @@ func (r *run) perform() {
 		case engine.Completed:
 			r.log.Info("torrent complete")
 			if r.eng.Stats().Downloaded > 0 { // not merely found on the disk
-				r.t.completed.Store(true)
-				r.t.nudge()
+				r.t.search.complete()
 			}
 		}
 	}

@@ -30,13 +30,9 @@ type Torrent struct {
 	lives      atomic.Uint32 // runs that were begun
 	readers    atomic.Uint32 // the newest ReaderID
 	peers      atomic.Uint32 // the newest PeerID
-	completed  atomic.Bool   // all pieces came while we ran: trackers are told
-	announce   sync.Once
-	loud       chan struct{} // closed: trackers may be told
-	nudged     chan struct{} // 1 deep: the announcer is to look again
 	roomPosted atomic.Bool
 	unasked    atomic.Int64 // bytes of blocks that nobody asked for
-	hungry     atomic.Bool  // more addresses are wanted
+	search     *search
 
 	pinning sync.Mutex // held while pins change, around mu
 
@@ -67,8 +63,9 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	t := &Torrent{
 		session: s, meta: meta, info: meta.Info, layout: meta.Info.Layout(), volume: o.Volume, opts: o,
 		log:    s.log.With("torrent", meta.Info.Hash.String()[:8]),
-		closed: make(chan struct{}), next: make(chan struct{}), nudged: make(chan struct{}, 1), loud: make(chan struct{}),
+		closed: make(chan struct{}), next: make(chan struct{}),
 	}
+	t.search = newSearch(s, t.log, meta.Info.Hash, meta.Trackers, t.account)
 	if !o.Quiet {
 		t.Announce()
 	}
@@ -112,7 +109,7 @@ func (t *Torrent) Stats() TorrentStats {
 }
 
 // Announce lets a torrent that was added with Quiet be announced.
-func (t *Torrent) Announce() { t.announce.Do(func() { close(t.loud) }) }
+func (t *Torrent) Announce() { t.search.open() }
 
 // Verified says that the Volume holds a piece that no draft of ours led to.
 func (t *Torrent) Verified(piece int) { t.tell(acquired{piece}) }
@@ -272,14 +269,6 @@ func (t *Torrent) room() {
 	}
 }
 
-// nudge lets the announcer look at once whether something is due.
-func (t *Torrent) nudge() {
-	select {
-	case t.nudged <- struct{}{}:
-	default:
-	}
-}
-
 // publish makes the loop's counters visible to Stats.
 func (t *Torrent) publish(r *run) {
 	t.mu.Lock()
@@ -287,4 +276,16 @@ func (t *Torrent) publish(r *run) {
 	t.stats.Held = r.eng.Held()
 	t.stats.Peers = len(r.peers)
 	t.stats.Stats = t.earlier.Plus(r.eng.Stats())
+}
+
+func (t *Torrent) account() account {
+	st := t.Stats()
+	return account{uploaded: st.Uploaded, downloaded: st.Downloaded, left: t.left()}
+}
+
+// left returns how many bytes are not held, to within one piece. The volume knows
+// it before the loop has heard.
+func (t *Torrent) left() int64 {
+	held := engine.Bitmap(t.volume.Pieces()).Count()
+	return min(t.info.Length, int64(t.layout.NumPieces()-held)*t.info.PieceLength)
 }

@@ -43,7 +43,7 @@ func TestOneSessionSeedsToAnother(t *testing.T) {
 		if got := st.Stats().Uploaded; got != int64(len(c.data)) {
 			t.Errorf("uploaded %d bytes, want %d", got, len(c.data))
 		}
-		if !tor.completed.Load() {
+		if !tor.search.completed.Load() {
 			t.Error("the download is not known to be complete")
 		}
 		// Neither has any use for the other now, and nobody is dropped for it.
