@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,9 @@ func TestAReadWithoutPeersTimesOutAndIsTriedAgainLater(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := n.log.count("gave up waiting"); got != 3 {
 			t.Errorf("%d log entries about reads that gave up, want 3", got)
+		}
+		if got := n.log.count("gave up waiting file=file offset=" + strconv.Itoa(10*pieceLen) + " piece=10 for=1m0s"); got != 1 {
+			t.Errorf("got %q, want the read of piece 10 in full", n.log.entries)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -200,11 +201,21 @@ func (r *run) watchReads(now time.Time) time.Time {
 			waiting++
 		}
 	}
-	st := r.readStatus(worst)
-	r.log.Warn("read waits", "file", strings.Join(r.filePath(st.File), "/"), "offset", st.Offset, "piece", st.Piece,
-		"for", now.Sub(st.Since).Round(time.Millisecond), "copies", st.Availability, "peers", len(r.peers),
-		"asked", askedText(now, st.Asked), "waiting", waiting)
+	r.logRead(slog.LevelWarn, "read waits", now, worst, "waiting", waiting)
 	return c.look
+}
+
+// logRead logs what a read waits for.
+func (r *run) logRead(level slog.Level, what string, now time.Time, w *waiter, more ...any) {
+	if !r.log.Enabled(r.ctx, level) {
+		return
+	}
+	st := r.readStatus(w)
+	r.log.Log(r.ctx, level, what, append([]any{
+		"file", strings.Join(r.filePath(st.File), "/"), "offset", st.Offset, "piece", st.Piece,
+		"for", now.Sub(st.Since).Round(time.Millisecond), "copies", st.Availability, "peers", len(r.peers),
+		"asked", askedText(now, st.Asked),
+	}, more...)...)
 }
 
 // quiet is how long nothing has come for a waiter.

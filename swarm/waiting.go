@@ -97,7 +97,7 @@ func (r *run) stalled(now time.Time, w *waiter) {
 		r.complaints.gaveUp = now
 		level = slog.LevelWarn
 	}
-	r.log.Log(r.ctx, level, "read gave up waiting", "piece", w.piece, "peers", len(r.peers))
+	r.logRead(level, "read gave up waiting", now, w)
 	if len(r.dead) >= maxDead {
 		clear(r.dead)
 	}
