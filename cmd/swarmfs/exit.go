@@ -31,7 +31,7 @@ const (
 // exitError gives an error the exit code of the process.
 type exitError struct {
 	code int
-	err  error // nil: another process has told the user already
+	err  error // nil: the user has been told already
 }
 
 func (e *exitError) Error() string {

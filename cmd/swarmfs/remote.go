@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,22 +106,37 @@ func addTorrents(ctx context.Context, r *remote, mount *api.Client, args []strin
 	if err != nil {
 		return err
 	}
-	for _, t := range all {
+	return forAll(ctx, r, all, func(t loaded) (string, error) {
 		request := api.AddRequest{Label: t.label}
 		if t.magnet != nil {
 			request.Magnet = t.magnet.String()
 		} else if request.Torrent, err = t.torrent.Marshal(); err != nil {
-			return fmt.Errorf("add %s: %w", t.label, err)
+			return "", fmt.Errorf("add %s: %w", t.label, err)
 		}
 		reply, err := mount.Add(ctx, request)
-		if err != nil {
+		return "added: " + printable(reply.Name), err
+	})
+}
+
+// forAll does one thing after the other and prints what was done. What fails is
+// told and does not hold up the rest; the exit code is that of the first.
+func forAll[T any](ctx context.Context, r *remote, things []T, do func(T) (string, error)) error {
+	var told error
+	for i, thing := range things {
+		line, err := do(thing)
+		switch {
+		case err == nil:
+			if _, err := fmt.Fprintln(r.std.out, line); err != nil {
+				return fmt.Errorf("%s: %w", r.Name(), err)
+			}
+		case errors.Is(err, api.ErrNoDaemon), ctx.Err() != nil, told == nil && i == len(things)-1:
 			return err
-		}
-		if _, err := fmt.Fprintln(r.std.out, "added: "+printable(reply.Name)); err != nil {
-			return fmt.Errorf("add: %w", err)
+		default:
+			fmt.Fprintln(r.std.err, errorLine(err))
+			told = &exitError{code: exitCode(cmp.Or(told, err))}
 		}
 	}
-	return nil
+	return told
 }
 
 func newRemove(std *streams) *cobra.Command {
@@ -154,20 +170,14 @@ func newUnpin(std *streams) *cobra.Command {
 // each does something to one target after the other, and says so.
 func each(done string, do func(*api.Client, context.Context, api.Target) (api.Done, error)) func(context.Context, *remote, *api.Client, []string) error {
 	return func(ctx context.Context, r *remote, mount *api.Client, args []string) error {
-		for _, arg := range args {
+		return forAll(ctx, r, args, func(arg string) (string, error) {
 			d, err := do(mount, ctx, target(arg))
-			if err != nil {
-				return err
-			}
 			line := done + ": " + printable(d.Name)
 			if d.Pieces > 0 {
 				line += fmt.Sprintf(" (%s, %s)", plural(d.Pieces, "piece"), bytesText(d.Bytes))
 			}
-			if _, err := fmt.Fprintln(r.std.out, line); err != nil {
-				return fmt.Errorf("%s: %w", r.Name(), err)
-			}
-		}
-		return nil
+			return line, err
+		})
 	}
 }
 
