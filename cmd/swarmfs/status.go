@@ -80,7 +80,7 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "pinned pieces: %d of %d\n", r.PinnedHeld, pinnedPieces(&r))
 	fmt.Fprintf(&b, "waiting reads: %d\n", r.Waiting)
 	for i := range r.Reads {
-		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i]))
+		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i], r.Peers))
 	}
 	return []byte(b.String())
 }
@@ -127,14 +127,16 @@ func pinnedPieces(t *api.Torrent) int {
 	return n
 }
 
-// readText says what a read waits for, in one line.
-func readText(r *api.Read) string {
+// readText says what a read of a torrent with so many peers waits for, in one line.
+func readText(r *api.Read, peers int) string {
 	s := fmt.Sprintf("%s at %d: piece %d, %s", printable(r.File), r.Offset, r.Piece, secondsText(r.Waited))
 	switch {
 	case r.Verifying:
 		return s + ", being verified"
+	case peers == 0:
+		return s + ", no peers"
 	case r.Availability == 0:
-		return s + ", no peer has it"
+		return s + fmt.Sprintf(", none of %s has it", plural(peers, "peer"))
 	}
 	s += fmt.Sprintf(", %s has it", plural(r.Availability, "peer"))
 	if r.Availability > 1 {

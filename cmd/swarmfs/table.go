@@ -125,7 +125,7 @@ func (p *printer) reads(t *api.Torrent, n int) {
 	for i := range n {
 		r := &t.Reads[i]
 		p.line("  %s", printable(r.File))
-		_, why, _ := strings.Cut(readText(r), ": piece")
+		_, why, _ := strings.Cut(readText(r, t.Peers), ": piece")
 		why, asked, wasAsked := strings.Cut(why, ", asked ")
 		p.line("    at %s, piece%s", bytesText(r.Offset), why)
 		if wasAsked {

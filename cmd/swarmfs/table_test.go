@@ -85,15 +85,21 @@ func TestStatusIsNotCutInAPipe(t *testing.T) {
 
 func TestReadTextSaysWhy(t *testing.T) {
 	for want, r := range map[string]api.Read{
-		"f at 5: piece 3, 1.5s, no peer has it":                                               {File: "f", Offset: 5, Piece: 3, Waited: 1.5},
+		"f at 5: piece 3, 1.5s, none of 9 peers has it":                                       {File: "f", Offset: 5, Piece: 3, Waited: 1.5},
 		"f at 0: piece 0, 0s, being verified":                                                 {File: "f", Verifying: true},
 		"f at 0: piece 0, 1m2s, 1 peer has it, nobody asked":                                  {File: "f", Waited: 62.4, Availability: 1},
 		"f at 0: piece 0, 12s, 2 peers have it, 3 of 16 blocks in, asked a:1 500ms ago":       {File: "f", Waited: 12, Availability: 2, Received: 3, Blocks: 16, Asked: []api.Asked{{Address: "a:1", Waited: 0.5}}},
 		`f\n at 0: piece 0, 0s, 1 peer has it, asked a 0s ago, b 0s ago, c 0s ago and 2 more`: {File: "f\n", Availability: 1, Asked: []api.Asked{{Address: "a"}, {Address: "b"}, {Address: "c"}, {Address: "d"}, {Address: "e"}}},
 	} {
-		if got := readText(&r); got != want {
+		if got := readText(&r, 9); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+func TestAReadWithoutPeersSaysSo(t *testing.T) {
+	if got, want := readText(&api.Read{File: "f"}, 0), "f at 0: piece 0, 0s, no peers"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
