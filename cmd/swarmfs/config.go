@@ -61,6 +61,9 @@ func settingError(key, value string, err error) error {
 	if errors.As(err, &invalid) {
 		err = invalid.Unwrap()
 	}
+	if errors.As(err, new(*strconv.NumError)) { // of a flag that is on or off
+		err = errors.New("want true or false")
+	}
 	return fmt.Errorf("%s = %q: %w", key, value, err)
 }
 

@@ -65,7 +65,7 @@ func TestWrongConfigsAreRefusedWithTheCause(t *testing.T) {
 		{"nested array", "peer = [[\"a\"]]", "peer: want a string"},
 		{"array for one value", "memory = [1, 2]", "memory: want one value"},
 		{"bad value", "memory = \"much\"", `memory = "much": want a size`},
-		{"bad boolean", "no-dht = \"perhaps\"", `no-dht = "perhaps"`},
+		{"bad boolean", "no-dht = \"perhaps\"", `no-dht = "perhaps": want true or false`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs, _, _, _ := testFlags()

@@ -89,7 +89,32 @@ func newRoot(std *streams) *cobra.Command {
 		newStatus(std), newAdd(std), newRemove(std), newPin(std), newUnpin(std), newLimit(std),
 		newVersion(std), newMan(std),
 	)
+	strictCompletion(root)
 	return root
+}
+
+// strictCompletion makes cobra's command for completions refuse a shell that it
+// does not know, where it would print its help and succeed.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Use = "completion bash|zsh|fish"
+		c.Args = cobra.ArbitraryArgs
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return failf(exitUsage, "completion: too few arguments: usage: swarmfs %s", cmd.Use)
+			}
+			return failf(exitUsage, "completion: there is none for %q: usage: swarmfs %s", args[0], cmd.Use)
+		}
+		for _, shell := range c.Commands() {
+			if shell.Name() == "powershell" { // swarmfs is for Linux
+				c.RemoveCommand(shell)
+			}
+		}
+	}
 }
 
 // argCount is an Args function: between least and most arguments (most < 0: no
