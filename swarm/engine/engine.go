@@ -68,6 +68,7 @@ type Engine struct {
 	shared     bool    // who has passed in the newest round of share has nothing to do there
 	sharing    int     // counts the rounds of share
 	first      int     // firstDepth, but for tests that count blocks
+	crews      [2]crew // for reuse
 	jumped     bool    // a window has moved away from what was asked for
 
 	choker  choker

@@ -132,7 +132,7 @@ func (e *Engine) pick(at time.Duration, p *peer) *partial {
 			return t
 		}
 	}
-	if t := e.pickAhead(p); t != nil {
+	if t := e.pickAhead(at, p); t != nil {
 		return t
 	}
 	return e.pickBackground(p)
@@ -197,20 +197,27 @@ func (e *Engine) openOr(piece int, want tier) *partial {
 // pickAhead serves the reader whose next missing piece is nearest to where it
 // reads. A slow peer leaves to the others what the readers get to before it
 // would deliver.
-func (e *Engine) pickAhead(p *peer) *partial {
-	best, distance := -1, 0
+func (e *Engine) pickAhead(at time.Duration, p *peer) *partial {
+	best, distance, weighed := -1, 0, 0
 	late := e.lateness(p)
 	for _, r := range e.readers {
 		i := e.nextFree(p, min(r.win.Pos+late, r.win.End), r.win.End)
 		for i >= 0 && e.inGoal(i) {
 			i = e.nextFree(p, i+1, r.win.End)
 		}
-		if i < 0 && late > 0 {
+		whole := i < 0 && late > 0 // p is late for the whole window
+		if whole {
 			i = e.lastFree(p, r.win.Pos, r.win.End)
 		}
-		if i >= 0 && (best < 0 || i-r.win.Pos < distance) {
-			best, distance = i, i-r.win.Pos
+		if i < 0 || best >= 0 && i-r.win.Pos >= distance {
+			continue
 		}
+		if whole {
+			if weighed++; weighed > maxHastened || e.tooLateAhead(at, p, r) && e.elsewhere(p, i) {
+				continue
+			}
+		}
+		best, distance = i, i-r.win.Pos
 	}
 	for _, r := range e.readers {
 		// What was just taken back of it would come twice.

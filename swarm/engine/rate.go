@@ -25,6 +25,9 @@ const (
 	rateGuessBytes = 8 * blockSize
 )
 
+// known reports whether the peer has shown anything of what it delivers.
+func (r *rate) known() bool { return r.perSec > 0 || r.first > 0 }
+
 // begin marks that the peer has work from now on. What was measured before a
 // pause goes on: a queue that is served in one go, before a sample is over,
 // would never be measured otherwise, and so never grow.

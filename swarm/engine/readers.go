@@ -24,6 +24,7 @@ type reader struct {
 	since    time.Duration // blocked since
 	later    time.Duration // waits for what is probably not wanted any more, until then; 0: in earnest
 	forecast forecast
+	ahead    forecast
 	until    time.Duration // closed, and to be forgotten then; 0: open
 }
 
