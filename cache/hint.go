@@ -13,7 +13,9 @@ func (v *Volume) Protect(spans ...Span) {
 	defer s.mu.Unlock()
 	v.edges = v.setOf(spans)
 	for piece := range v.geometry.NumPieces() { // in order: not that of a map
-		s.policy.setEdge(spot{v, uint32(piece)}, v.edges.has(piece))
+		at, isEdge := spot{v, uint32(piece)}, v.edges.has(piece)
+		s.policy.setEdge(at, isEdge)
+		s.clean.setEdge(at, isEdge)
 	}
 }
 
@@ -23,11 +25,41 @@ func (v *Volume) Protect(spans ...Span) {
 func (v *Volume) Window(reader uint32, window Span) {
 	v.store.mu.Lock()
 	defer v.store.mu.Unlock()
+	old := v.windows[reader]
 	if window.First < window.End {
 		v.windows[reader] = window
 	} else {
 		delete(v.windows, reader)
+		window = Span{}
 	}
+	// What is in both is held as it was, but for the first piece of each.
+	v.rehold(Span{old.First, min(old.End, window.First+1)})
+	v.rehold(Span{max(old.First, window.End), old.End})
+	v.rehold(Span{window.First, min(window.End, max(old.First, window.First)+1)})
+	v.rehold(Span{max(window.First, old.End), window.End})
+	v.store.roomMade()
+}
+
+// rehold looks anew which pieces in memory windows hold. Store.mu is held.
+func (v *Volume) rehold(span Span) {
+	span.First, span.End = max(span.First, 0), min(span.End, v.geometry.NumPieces())
+	for piece := span.First; piece < span.End; piece++ {
+		if b := v.ram[uint32(piece)]; b != nil && !b.dirty && !b.fresh {
+			v.store.rehold(b)
+		}
+	}
+}
+
+// distance returns how many pieces lie between a piece and the nearest reader that
+// is about to read it; -1 when none is. Store.mu is held.
+func (v *Volume) distance(piece int) int {
+	near := -1
+	for _, w := range v.windows {
+		if d := piece - w.First; d >= 0 && piece < w.End && (near < 0 || d < near) {
+			near = d
+		}
+	}
+	return near
 }
 
 // CloseWindows ends all windows.
@@ -35,6 +67,8 @@ func (v *Volume) CloseWindows() {
 	v.store.mu.Lock()
 	defer v.store.mu.Unlock()
 	clear(v.windows)
+	v.rehold(Span{End: v.geometry.NumPieces()})
+	v.store.roomMade()
 }
 
 // setOf returns the pieces in some spans.
@@ -54,10 +88,8 @@ func (at spot) hold() hold {
 	if at.v.pins.has(int(at.piece)) {
 		return pinned
 	}
-	for _, w := range at.v.windows {
-		if w.First <= int(at.piece) && int(at.piece) < w.End {
-			return windowed
-		}
+	if at.v.distance(int(at.piece)) >= 0 {
+		return windowed
 	}
 	return unheld
 }

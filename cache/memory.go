@@ -146,11 +146,13 @@ type buffer struct {
 	chunks []atomic.Pointer[chunk]
 
 	// Guarded by Store.mu, once committed.
-	dirty      bool // not on disk yet, and to be written
-	urgent     bool // a reader waits for it
-	fresh      bool // not read yet (Store.fresh)
-	until      time.Time
-	prev, next *buffer
+	dirty  bool // not on disk yet, and to be written
+	urgent bool // a reader waits for it
+	fresh  bool // not read yet (Store.fresh)
+	until  time.Time
+	ahead  bool          // counted in Store.ahead
+	read   int64         // bytes that readers got of it
+	readAt time.Duration // the last time, by Store.now
 }
 
 // tryRef takes a reference unless the last one is gone.
@@ -185,32 +187,4 @@ func (b *buffer) bytes(off int) []byte {
 	c := b.chunks[off/size].Load().b
 	end := min(size, b.size-off/size*size)
 	return c[off%size : end]
-}
-
-// lru is the list of pieces that can be dropped at once, oldest first. The
-// zero value is empty. Guarded by Store.mu.
-type lru struct{ head, tail *buffer }
-
-func (l *lru) push(b *buffer) {
-	b.prev, b.next = l.tail, nil
-	if l.tail != nil {
-		l.tail.next = b
-	} else {
-		l.head = b
-	}
-	l.tail = b
-}
-
-func (l *lru) remove(b *buffer) {
-	if b.prev != nil {
-		b.prev.next = b.next
-	} else {
-		l.head = b.next
-	}
-	if b.next != nil {
-		b.next.prev = b.prev
-	} else {
-		l.tail = b.prev
-	}
-	b.prev, b.next = nil, nil
 }

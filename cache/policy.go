@@ -37,12 +37,17 @@ type tuning struct {
 	// back by a minute; and which of that the kernel answers from its page cache
 	// is chance.
 	patience time.Duration
+	// windowPercent of the target is what readers' windows protect.
+	windowPercent int64
 }
 
-var tuned = tuning{smallPercent: 25, edgePercent: 10, patience: 10 * time.Minute}
+// tuned is for the disk.
+var tuned = tuning{smallPercent: 25, edgePercent: 10, patience: 10 * time.Minute, windowPercent: 50}
 
-// windowShare is the part of the target that readers' windows protect, in percent.
-const windowShare = 50
+// tunedForMemory is for pieces in memory, which is full within seconds. What has
+// been read to its end is retired there, so the reads of one pass need no long
+// patience; and the store sees to it that windows do not take all of it.
+var tunedForMemory = tuning{smallPercent: 25, edgePercent: 10, patience: 10 * time.Second, windowPercent: 100}
 
 // class is the queue that a piece is in.
 type class uint8
@@ -53,7 +58,7 @@ const (
 	main               // was read again
 	edge               // the edge of a file
 	kept               // was the next to go, and is pinned
-	due                // was kept, and its turn has passed
+	due                // its turn has passed: was kept, or is retired
 	numClasses
 )
 
@@ -112,6 +117,16 @@ func (p *policy) read(now time.Duration, at spot) {
 
 // spoil has a piece go first.
 func (p *policy) spoil(at spot) { p.move(at, junk) }
+
+// retire has a piece go before others, as it was read to its end and the reader
+// goes on: unless it is read again. Edges stay what they are.
+func (p *policy) retire(now time.Duration, at spot) {
+	if e, ok := p.index[at]; ok && (e.class == small || e.class == main) {
+		p.remove(at)
+		e.class, e.again, e.seen = due, false, now
+		p.put(at, e)
+	}
+}
 
 // setEdge says whether a piece is the edge of a file.
 func (p *policy) setEdge(at spot, isEdge bool) {
@@ -172,7 +187,7 @@ func (p *policy) victims(bytes int64, held func(spot) hold) []spot {
 	}
 	var out []spot
 	var spared []piece // not put back before the end, or all spare went to the same few
-	spare := p.target * windowShare / 100
+	spare := p.target * p.windowPercent / 100
 	for bytes > 0 {
 		at, e, ok := p.next()
 		if !ok {

@@ -130,13 +130,13 @@ func contenders(target int64) []namedContender {
 		{"LRU", lru, false},
 		{"SIEVE", sieve, false},
 		{"the same, patient", patiently(sieve), false},
-		{"S3-FIFO", own(tuning{smallPercent: 10}), false},
-		{"the same, patient", own(tuning{smallPercent: 10, patience: tuned.patience}), false},
-		{"a quarter for small", own(tuning{smallPercent: 25, patience: tuned.patience}), false},
+		{"S3-FIFO", own(tuning{smallPercent: 10, windowPercent: tuned.windowPercent}), false},
+		{"the same, patient", own(tuning{smallPercent: 10, patience: tuned.patience, windowPercent: tuned.windowPercent}), false},
+		{"a quarter for small", own(tuning{smallPercent: 25, patience: tuned.patience, windowPercent: tuned.windowPercent}), false},
 		{"and edges: ours", own(tuned), false},
 		{"ours, uploads count", own(tuned), true},
-		{"ours, half for small", own(tuning{50, 10, tuned.patience}), false},
-		{"ours, patient for 1 h", own(tuning{25, 10, time.Hour}), false},
+		{"ours, half for small", own(tuning{50, 10, tuned.patience, tuned.windowPercent}), false},
+		{"ours, patient for 1 h", own(tuning{25, 10, time.Hour, tuned.windowPercent}), false},
 	}
 }
 

@@ -63,7 +63,8 @@ func testAdmission(t *testing.T, opts Options, quiet, all int) {
 	}
 }
 
-func TestRAMDropsThePieceReadLongestAgo(t *testing.T) {
+// What was read to its end goes first, then what came first.
+func TestRAMDropsWhatWasRead(t *testing.T) {
 	data, g := content(1, 1<<20, 6<<20)
 	s := openStore(t, Options{Memory: 4 << 20})
 	v := openVolume(t, s, 1, g)
@@ -72,7 +73,7 @@ func TestRAMDropsThePieceReadLongestAgo(t *testing.T) {
 	for i := range 4 {
 		put(t, v, data, i)
 	}
-	wantPiece(t, v, data, 0)
+	wantPiece(t, v, data, 1)
 	put(t, v, data, 4)
 	if got := <-gone; got != 1 {
 		t.Errorf("dropped piece %d, want 1", got)
@@ -85,6 +86,10 @@ func TestRAMDropsThePieceReadLongestAgo(t *testing.T) {
 	}
 	if _, err := v.Draft(0, true); !errors.Is(err, ErrHeld) {
 		t.Errorf("draft of a held piece: %v", err)
+	}
+	put(t, v, data, 5)
+	if got := <-gone; got != 0 {
+		t.Errorf("dropped piece %d, want 0", got)
 	}
 	if st := s.Stats(); st.MemoryUsed != 4<<20 {
 		t.Errorf("%d bytes used, want all 4 MiB", st.MemoryUsed)

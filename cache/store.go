@@ -70,7 +70,8 @@ type Store struct {
 	volumes  map[[20]byte]*Volume
 	reserved int64     // bytes of all buffers
 	firm     int64     // of these: drafts and dirty pieces, which cannot be dropped
-	clean    lru       // the others
+	clean    *policy   // of the others
+	ahead    int64     // bytes of these that windows hold
 	dirty    []*buffer // committed, not on disk yet, in that order
 	fresh    []*buffer // committed, not on any disk, and not read yet; oldest first
 	broken   []spot    // lost, and to be removed from the disk
@@ -150,6 +151,7 @@ func Open(opts Options) (*Store, error) {
 	}
 	s.logFile = logFileSize(opts.Budget)
 	s.policy = newPolicy(liveTarget(opts.Budget, s.logFile), tuned)
+	s.clean = newPolicy(opts.Memory, tunedForMemory)
 	s.work = sync.NewCond(&s.mu)
 	s.news.init()
 	if opts.Dir != "" {
@@ -316,8 +318,10 @@ func (s *Store) finish() error {
 		err = s.disk.close()
 	}
 	s.mu.Lock()
-	for b := s.clean.head; b != nil; b = s.clean.head {
-		s.drop(b)
+	for _, v := range s.volumes {
+		for _, b := range v.ram {
+			s.drop(b)
+		}
 	}
 	s.mu.Unlock()
 	s.mem.close()

@@ -22,6 +22,7 @@ type Volume struct {
 	ram     map[uint32]*buffer // committed
 	drafts  map[uint32]*buffer // open
 	firm    int64              // bytes of drafts and dirty pieces
+	ahead   int64              // bytes of the other pieces in memory that windows hold
 	starved bool               // a draft was refused
 	pins    bitmap             // not to be evicted; nil: none
 	pinned  int64              // bytes of these, held or not
@@ -163,22 +164,21 @@ func (v *Volume) tryReadAt(piece int, p []byte, off int, use bool) (n int, wait 
 		s.mu.Unlock()
 		return 0, nil, ErrClosed
 	}
-	if use {
+	d, ok := v.disk[at]
+	if ok && use {
 		s.policy.read(s.now(), spot{v, at})
 	}
 	if b := v.ram[at]; b != nil {
 		b.refs.Add(1) // the table has one, so there is at least one
 		s.seen(b)
-		if use && !b.dirty && v.ram[at] == b { // settling it may have dropped it
-			s.clean.remove(b)
-			s.clean.push(b)
+		if use && v.ram[at] == b { // settling it may have dropped it
+			s.readOf(b, len(p))
 		}
 		s.stats.HitsRAM++
 		s.mu.Unlock()
 		defer s.unref(b)
 		return b.copyOut(p, off), nil, nil
 	}
-	d, ok := v.disk[at]
 	if !ok {
 		s.stats.Misses++
 		s.mu.Unlock()
