@@ -66,8 +66,11 @@ type disk struct {
 	// clear removes everything, and gives all space back.
 	clear func() error
 	// sync waits until what was written is safe from a power cut.
-	sync  func() error
-	close func() error
+	sync func() error
+	// unsynced returns why a sync failed that was made beside, since it was last
+	// asked.
+	unsynced func() error
+	close    func() error
 }
 
 // pieceKey names a piece and says how it is cut.
@@ -140,7 +143,7 @@ func openBadger(dir string, logFile int64, log *slog.Logger) (d *disk, err error
 	b.syncer = startSyncer(db.Sync, min(syncBytes, logFile/8))
 	return &disk{
 		scan: b.scan, write: b.write, read: b.read, ahead: b.ahead, drop: b.drop,
-		collect: b.collect, clear: b.clear, sync: db.Sync, close: b.close,
+		collect: b.collect, clear: b.clear, sync: db.Sync, unsynced: b.syncer.failed, close: b.close,
 	}, nil
 }
 
@@ -355,6 +358,7 @@ type syncer struct {
 	dirty atomic.Int64  // bytes written since the last sync began
 	bytes int64         // a sync is due after so many
 	due   chan struct{} // 1 deep: there are so many
+	wrong chan error    // 1 deep: why one failed
 	quit  chan struct{}
 	done  sync.WaitGroup
 }
@@ -367,7 +371,7 @@ const (
 )
 
 func startSyncer(sync func() error, bytes int64) *syncer {
-	y := &syncer{sync: sync, bytes: bytes, due: make(chan struct{}, 1), quit: make(chan struct{})}
+	y := &syncer{sync: sync, bytes: bytes, due: make(chan struct{}, 1), wrong: make(chan error, 1), quit: make(chan struct{})}
 	y.done.Go(y.run)
 	return y
 }
@@ -393,11 +397,25 @@ func (y *syncer) run() {
 		case <-y.quit:
 			return
 		}
-		if y.dirty.Swap(0) > 0 {
-			// An error shows again when the file is closed or collected;
-			// nothing here depends on it.
-			_ = y.sync()
+		if y.dirty.Swap(0) == 0 {
+			continue
 		}
+		if err := y.sync(); err != nil {
+			select {
+			case y.wrong <- err:
+			default: // one is enough
+			}
+		}
+	}
+}
+
+// failed returns why a sync failed since it was last called; nil if none did.
+func (y *syncer) failed() error {
+	select {
+	case err := <-y.wrong:
+		return err
+	default:
+		return nil
 	}
 }
 

@@ -276,6 +276,8 @@ func TestAFailedWriteIsTriedAgainLater(t *testing.T) {
 			clear:   func() error { return nil },
 			sync:    func() error { return nil },
 			close:   func() error { return nil },
+
+			unsynced: func() error { return nil },
 			write: func(recs []record) error {
 				if fail {
 					return errInjected
@@ -305,7 +307,7 @@ func TestAFailedWriteIsTriedAgainLater(t *testing.T) {
 		fail = false
 		step(1, 0, errInjected) // the disk is left alone for a while
 		time.Sleep(retryMin)
-		step(2, 1, nil)
+		step(2, 3, nil) // with what failed before
 		closeStore(t, s)
 	})
 }

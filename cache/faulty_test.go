@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 var errInjected = errors.New("injected")
@@ -17,12 +20,22 @@ type faults struct {
 	n      int // operations until the failure
 	sticky bool
 	fired  bool
+	healed bool // no more failures
+}
+
+func (f *faults) heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.healed = true
 }
 
 func (f *faults) fail() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n--
+	if f.healed {
+		return nil
+	}
 	if f.n == -1 || f.n < -1 && f.sticky {
 		f.fired = true
 		return errInjected
@@ -72,6 +85,7 @@ func (f *faults) open(dir string, logFile int64, log *slog.Logger) (*disk, error
 		return inner.collect(ratio)
 	}
 	d.sync = func() error { return errors.Join(f.fail(), inner.sync()) }
+	d.unsynced = f.fail
 	d.close = func() error { return errors.Join(f.fail(), inner.close()) }
 	return d, nil
 }
@@ -129,4 +143,152 @@ func wantHeldRight(t testing.TB, v *Volume, data []byte, piece int) bool {
 		t.Fatalf("read piece %d: %d bytes, %v, right: %v", piece, n, err, string(got) == string(want))
 	}
 	return true
+}
+
+// TestAFaultThatEndsIsHealed lets everything fail from the n-th operation on, for a
+// while. Then the store finds its way back to the disk by itself, although nothing is
+// written any more, and what it had in memory meanwhile is there, too.
+func TestAFaultThatEndsIsHealed(t *testing.T) {
+	data, g := content(3, 256<<10, 3<<20)
+	fired := true
+	for n := 0; fired; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			dir := fastDir(t)
+			f := &faults{n: n, sticky: true}
+			synctest.Test(t, func(t *testing.T) { healRun(t, dir, f, data, g) })
+			fired = f.fired
+		})
+	}
+}
+
+func healRun(t *testing.T, dir string, f *faults, data []byte, g Geometry) {
+	opts := Options{Dir: dir, Budget: 16 << 20, Memory: 8 << 20, openDisk: f.open, floor: 1}
+	s, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	v := openVolume(t, s, 1, g)
+	for i := range g.NumPieces() {
+		put(t, v, data, i)
+		wantHeldRight(t, v, data, i)
+		time.Sleep(time.Second) // the writer looks about itself
+	}
+	f.heal()
+	time.Sleep(2 * retryMax)
+	synctest.Wait()
+	if err := s.Degraded(); err != nil {
+		t.Fatalf("the disk is not used again: %v", err)
+	}
+	if held := wantAllHeldRight(t, v, data); held < g.NumPieces() {
+		t.Errorf("%d pieces of %d are held", held, g.NumPieces())
+	}
+	if err := s.Sync(); err != nil {
+		t.Error(err)
+	}
+	if live := s.Stats().DiskLive; live != g.Length {
+		t.Errorf("%d bytes are on the disk, want all %d", live, g.Length)
+	}
+}
+
+// The first piece that is written after others could not be brings those with it.
+func TestAWriteThatSucceedsBringsThoseThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data, g := content(3, 256<<10, 1<<20)
+		f := &faults{n: 2, sticky: true} // it is opened and read
+		s, err := Open(Options{Dir: fastDir(t), Budget: 16 << 20, openDisk: f.open, floor: 1, look: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeStore(t, s)
+		v := openVolume(t, s, 1, g)
+		for i := range 3 {
+			put(t, v, data, i)
+		}
+		synctest.Wait()
+		if err := s.Degraded(); !errors.Is(err, errInjected) {
+			t.Fatalf("degraded: %v", err)
+		}
+		f.heal()
+		time.Sleep(retryMax)
+		put(t, v, data, 3)
+		if err := s.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if live := s.Stats().DiskLive; live != g.Length || s.Degraded() != nil {
+			t.Errorf("%d bytes are on the disk, want %d; degraded: %v", live, g.Length, s.Degraded())
+		}
+	})
+}
+
+// After a sync has failed the kernel may give what was there before: what this run
+// wrote is hashed again before it is read.
+func TestAFailedSyncHasPiecesHashedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data, g := content(3, 256<<10, 2<<20)
+		var fail atomic.Bool
+		open := func(dir string, logFile int64, log *slog.Logger) (*disk, error) {
+			d, err := openBadger(dir, logFile, log)
+			if err != nil {
+				return nil, err
+			}
+			read := d.read
+			d.unsynced = func() error {
+				if fail.CompareAndSwap(true, false) {
+					return errInjected
+				}
+				return nil
+			}
+			d.read = func(k pieceKey, p []byte, off int) error {
+				err := read(k, p, off)
+				if k.piece == 3 {
+					clear(p) // it was not written
+				}
+				return err
+			}
+			return d, nil
+		}
+		s, err := Open(Options{Dir: fastDir(t), Budget: 32 << 20, Memory: 512 << 10, openDisk: open, floor: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeStore(t, s)
+		v := openVolume(t, s, 1, g)
+		for i := range g.NumPieces() {
+			put(t, v, data, i)
+		}
+		if err := s.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		fail.Store(true)
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if err := s.Degraded(); !errors.Is(err, errInjected) {
+			t.Errorf("degraded: %v", err)
+		}
+		for i := range g.NumPieces() {
+			if wantHeldRight(t, v, data, i) == (i == 3) {
+				t.Errorf("piece %d is not as it should be", i)
+			}
+		}
+		time.Sleep(retryMax)
+		synctest.Wait()
+		if err := s.Degraded(); err != nil {
+			t.Errorf("degraded: %v", err)
+		}
+	})
+}
+
+func TestAFailedSyncIsTold(t *testing.T) {
+	y := startSyncer(func() error { return errInjected }, 10)
+	defer y.stop()
+	y.wrote(10)
+	eventually(t, "the error to be told", func() bool { return errors.Is(y.failed(), errInjected) })
+	if err := y.failed(); err != nil {
+		t.Errorf("told again: %v", err)
+	}
 }

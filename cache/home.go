@@ -94,6 +94,7 @@ func (s *Store) tend() {
 	case s.disk != nil && budget > 0:
 		if !s.opts.KeepAll {
 			s.trim()
+			s.heal()
 		}
 		return
 	case s.disk != nil:
@@ -157,6 +158,7 @@ func (s *Store) reopen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.disk = d
+	s.failing, s.failure = pause{}, nil // of another
 	s.index(found)
 	s.rescue()
 	return nil

@@ -97,6 +97,8 @@ type Store struct {
 	collecting chan error // of collectBeside; nil: not at work
 	home       home
 	opening    pause         // after opening the database failed
+	failing    pause         // after a write failed
+	failure    error         // of the last write; nil: it was written
 	orphan     *disk         // a database that lost its folder, and is to be closed
 	burying    chan struct{} // closed when it is; nil: not begun
 }
@@ -270,7 +272,11 @@ func (s *Store) Sync() error {
 	s.reads.Add(1)
 	s.mu.Unlock()
 	defer s.reads.Done()
-	return d.sync()
+	err := d.sync()
+	if err != nil {
+		s.doubt()
+	}
+	return err
 }
 
 // Stats returns the counters.

@@ -134,8 +134,6 @@ func (s *Store) index(found []foundPiece) {
 
 // write is the writer: it brings dirty pieces to the disk until Close.
 func (s *Store) write() {
-	var hold pause // after a failure
-	var failure error
 	for {
 		batch, broken, look, ok := s.nextBatch()
 		if !ok {
@@ -155,23 +153,72 @@ func (s *Store) write() {
 			s.wrote(nil, nil)
 			continue
 		}
-		err := failure
+		err := s.failure
 		switch {
 		case s.disk == nil:
 			err = errNoDisk
-		case !hold.waits():
+		case !s.failing.waits():
 			err = s.writeBatch(batch)
-			if errors.Is(err, errTooLarge) || errors.Is(err, errBusy) { // says nothing of other pieces
-				failure = nil
-			} else {
-				failure = err
-				hold.took(err)
-			}
-			if !errors.Is(err, errBusy) {
-				s.setDegraded(err)
-			}
+			s.tried(err)
 		}
 		s.wrote(batch, err)
+	}
+}
+
+// tried notes how the disk took a write.
+func (s *Store) tried(err error) {
+	failed := s.failure != nil
+	if errors.Is(err, errTooLarge) || errors.Is(err, errBusy) { // says nothing of other pieces
+		s.failure = nil
+	} else {
+		s.failure = err
+		s.failing.took(err)
+	}
+	if !errors.Is(err, errBusy) {
+		s.setDegraded(err)
+	}
+	if failed && err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.rescue()
+	}
+}
+
+// heal tries again to write, after a pause, when a write has failed: others may not
+// come for long, and what lives in memory meanwhile is lost when it is dropped.
+func (s *Store) heal() {
+	if err := s.disk.unsynced(); err != nil {
+		s.doubt()
+		s.tried(fmt.Errorf("sync pieces: %w", err))
+	}
+	if s.failure == nil || s.failing.waits() || s.shrinking {
+		return
+	}
+	s.mu.Lock()
+	s.rescue()
+	some := len(s.dirty) > 0
+	s.mu.Unlock()
+	if some {
+		return // it is written next
+	}
+	err := s.makeRoom(0)
+	if err == nil {
+		err = s.disk.sync()
+	}
+	s.tried(err)
+}
+
+// doubt has every piece on the disk hashed again before it is read. After a write or
+// a sync has failed the kernel may forget what it could not write, and give what was
+// there before.
+func (s *Store) doubt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.volumes {
+		for piece, d := range v.disk {
+			d.checked = false
+			v.disk[piece] = d
+		}
 	}
 }
 
@@ -217,6 +264,7 @@ func (s *Store) writeBatch(batch []*buffer) error {
 	s.space.used += bytes
 	crashpoint("writing")
 	if err := s.disk.write(recs); err != nil {
+		s.doubt()
 		return fmt.Errorf("write pieces: %w", err)
 	}
 	crashpoint("written")
