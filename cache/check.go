@@ -97,19 +97,24 @@ func (s *Store) check(c *check, d *disk, p []byte, off int) error {
 // gets are the ones that were hashed, not a second reading of them.
 func (v *Volume) hashStored(d *disk, piece uint32, p []byte, off int) error {
 	k := v.key(int(piece), v.geometry.PieceSize(int(piece)))
+	return hashPiece(k.size, v.geometry.sum(int(piece)), func(part []byte, at int) error { return d.read(k, part, at) }, p, off)
+}
+
+// hashPiece reads size bytes and compares their sum. p gets what was read from off on.
+func hashPiece(size int, sum []byte, read func(part []byte, at int) error, p []byte, off int) error {
 	h := hashers.Get().(hash.Hash)
 	defer hashers.Put(h)
 	h.Reset()
 	buf := scratch.Get().(*[hashBytes]byte)
 	defer scratch.Put(buf)
-	for at := 0; at < k.size; at += hashBytes {
-		part := buf[:min(hashBytes, k.size-at)]
+	for at := 0; at < size; at += hashBytes {
+		part := buf[:min(hashBytes, size-at)]
 		end := at + len(part)
 		direct := off <= at && end <= off+len(p)
 		if direct {
 			part = p[at-off : end-off]
 		}
-		if err := d.read(k, part, at); err != nil {
+		if err := read(part, at); err != nil {
 			return err
 		}
 		h.Write(part)
@@ -117,8 +122,8 @@ func (v *Volume) hashStored(d *disk, piece uint32, p []byte, off int) error {
 			copy(p[from-off:], part[from-at:to-at])
 		}
 	}
-	var sum [sha1.Size]byte
-	if !bytes.Equal(h.Sum(sum[:0]), v.geometry.sum(int(piece))) {
+	var got [sha1.Size]byte
+	if !bytes.Equal(h.Sum(got[:0]), sum) {
 		return errChanged
 	}
 	return nil

@@ -268,6 +268,21 @@ func preadv(f *os.File, bufs [][]byte, off int64) (int, error) {
 	}
 }
 
+// readFull fills p from a file at an offset.
+func readFull(f *os.File, off int64, p []byte) error {
+	for len(p) > 0 {
+		n, err := preadv(f, [][]byte{p}, off)
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", f.Name(), err)
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
 // willNeed lets the kernel begin to read a part of a file. It is advice.
 func (c *fdCache) willNeed(path string, off, length int64) {
 	e, err := c.get(path)
@@ -352,11 +367,36 @@ func (c *fdCache) oldest() *os.File {
 func (c *fdCache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for path, e := range c.open {
-		delete(c.open, path)
-		if e.gone = e.refs > 0; !e.gone {
-			_ = e.file.Close() // it was only read
-		}
+	for path := range c.open {
+		c.drop(path)
+	}
+}
+
+// forgetPath has the file of that name opened anew.
+func (c *fdCache) forgetPath(path string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop(path)
+}
+
+// drop takes a file out; who is at work with it closes it. The lock is held.
+func (c *fdCache) drop(path string) {
+	e := c.open[path]
+	if e == nil {
+		return
+	}
+	delete(c.open, path)
+	if e.gone = e.refs > 0; !e.gone {
+		_ = e.file.Close() // it was only read
+	}
+}
+
+// forgetOne has a file that is in use opened anew from now on.
+func (c *fdCache) forgetOne(path string, e *fd) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[path] == e {
+		c.drop(path)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // BlockSize is the unit in which drafts are written, in bytes (BEP 3: what
@@ -96,8 +97,14 @@ func (g Geometry) chunkSize() int {
 // bitmap is a set of pieces: bit i%64 of word i/64 is piece i.
 type bitmap []uint64
 
-func newBitmap(n int) bitmap     { return make(bitmap, (n+63)/64) }
-func (b bitmap) has(i int) bool  { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
-func (b bitmap) set(i int)       { b[i/64] |= 1 << (i % 64) }
-func (b bitmap) clear(i int)     { b[i/64] &^= 1 << (i % 64) }
+func newBitmap(n int) bitmap    { return make(bitmap, (n+63)/64) }
+func (b bitmap) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
+func (b bitmap) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
+func (b bitmap) count() (n int) {
+	for _, w := range b {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
 func (b bitmap) clone() []uint64 { return append([]uint64(nil), b...) }

@@ -6,7 +6,7 @@ import "sync"
 // held, and the one goroutine that calls the volumes' functions.
 type news struct {
 	mu     sync.Mutex
-	queue  []any // spot: evicted; found; *Volume: room
+	queue  []any // spot: evicted; found; *Volume: room; decided; recount
 	more   *sync.Cond
 	closed bool
 }
@@ -99,6 +99,8 @@ func (s *Store) tell(item any) {
 		if onFound != nil {
 			onFound(int(item.piece))
 		}
+	case interface{ tell() }: // of an imported volume
+		item.tell()
 	case *Volume:
 		s.mu.Lock()
 		onRoom := item.onRoom

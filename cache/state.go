@@ -60,10 +60,12 @@ type Record struct {
 	// Pinned are files of the torrent, by their place in it, that are to be
 	// completed and kept.
 	Pinned []Span `json:"pinned,omitempty"`
+	// Imported is what its files of others were found to hold.
+	Imported ImportRecord `json:"imported,omitzero"`
 }
 
 func (r Record) equal(o Record) bool {
-	return slices.Equal(r.Pinned, o.Pinned) && r.Added.Equal(o.Added) && r.Name == o.Name &&
+	return slices.Equal(r.Pinned, o.Pinned) && r.Imported.equal(o.Imported) && r.Added.Equal(o.Added) && r.Name == o.Name &&
 		r.Uploaded == o.Uploaded && r.Downloaded == o.Downloaded && r.Wasted == o.Wasted
 }
 

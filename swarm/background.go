@@ -75,7 +75,7 @@ func (r *run) complete(now time.Time, file, first, end, from int) {
 		return
 	}
 	b.begun = append(b.begun, begun{file, first, end, g})
-	r.eng.Background(now, first, end, true)
+	r.begin(now, first, end)
 }
 
 // yield ends what had to give way to something opened later, here or in another
@@ -90,7 +90,7 @@ func (r *run) yield(now time.Time) {
 	before := len(b.begun)
 	b.begun = slices.DeleteFunc(b.begun, func(o begun) bool {
 		if o.grant.revoked.Load() {
-			r.eng.Background(now, o.first, o.end, false)
+			r.leave(now, o.first, o.end)
 			return true
 		}
 		return false
@@ -104,10 +104,10 @@ func (r *run) yield(now time.Time) {
 // it was taken back that something else may have wanted besides.
 func (r *run) restoreBackground(now time.Time) {
 	for _, s := range spansOf(r.background.pinned, r.t.layout.NumPieces()) {
-		r.eng.Background(now, s.First, s.End, true)
+		r.begin(now, s.First, s.End)
 	}
 	for _, o := range r.background.begun {
-		r.eng.Background(now, o.first, o.end, true)
+		r.begin(now, o.first, o.end)
 	}
 }
 

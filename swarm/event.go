@@ -58,6 +58,8 @@ type (
 	acquired struct{ piece int }
 	// evicted: the cache let a piece go.
 	evicted struct{ piece int }
+	// recounted: the volume holds other pieces than it did, more than one.
+	recounted struct{}
 	// room: the cache has memory for drafts again.
 	room struct{}
 	// wants: a read waits for its first missing piece.

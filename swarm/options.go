@@ -129,7 +129,7 @@ type AddOptions struct {
 	Peers []netip.AddrPort
 }
 
-// Volume is where the verified pieces of a torrent are: *cache.Volume, or
+// Volume is where the verified pieces of a torrent are: *cache.Volume, *cache.Imported, or
 // *cache.Files for files that are seeded in place.
 type Volume interface {
 	Pieces() []uint64

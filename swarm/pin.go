@@ -159,7 +159,7 @@ func (r *run) repin(now time.Time) {
 	}
 	dropped := spansOf(gone, r.t.layout.NumPieces())
 	for _, s := range dropped {
-		r.eng.Background(now, s.First, s.End, false)
+		r.leave(now, s.First, s.End)
 	}
 	r.background.pinned = next
 	if len(dropped) > 0 && len(r.background.begun) == 0 {
@@ -174,6 +174,6 @@ func (r *run) repin(now time.Time) {
 func (r *run) refetch(now time.Time, piece int) {
 	store := r.t.session.opts.Store
 	if r.background.pinned.Has(piece) && store != nil && store.Degraded() == nil {
-		r.eng.Background(now, piece, piece+1, true)
+		r.begin(now, piece, piece+1)
 	}
 }

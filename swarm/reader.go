@@ -26,7 +26,8 @@ type Reader struct {
 
 	// Owned by the loop.
 	told       int     // seeks that it knows of
-	shown      windows // that shownTo's engine knows of
+	shown      windows // that shownTo's volume knows of
+	wanted     windows // that its engine knows of: without what may be held
 	shownTo    *run
 	completing *run // that had the file completed behind us
 
@@ -188,21 +189,21 @@ func (r *run) looks(now time.Time, rd *Reader) {
 	}
 	r.moved(now, rd)
 	if rd.shownTo != r {
-		rd.shown, rd.shownTo = windows{}, r
+		rd.shown, rd.wanted, rd.shownTo = windows{}, windows{}, r
 	}
+	var wanted windows
 	for i, w := range all {
 		if w != rd.shown[i] {
 			r.t.showWindow(rd.ids[i], w)
 		}
-		if i != place && w != rd.shown[i] {
-			r.eng.Want(now, rd.ids[i], w)
+		if wanted[i] = r.until(rd, w); i != place && wanted[i] != rd.wanted[i] {
+			r.eng.Want(now, rd.ids[i], wanted[i])
 		}
 	}
-	rd.shown = all
-	w := all[place]
-	r.eng.Want(now, rd.ids[place], w)
-	r.read(now, w.Pos)
-	r.consumed(now, rd, sequence, w.Pos)
+	rd.shown, rd.wanted = all, wanted
+	r.eng.Want(now, rd.ids[place], wanted[place])
+	r.read(now, all[place].Pos)
+	r.consumed(now, rd, sequence, all[place].Pos)
 }
 
 // moved lets what waits at the place that a reader has left give way.

@@ -34,6 +34,7 @@ type run struct {
 	actions    []engine.Action
 	dirty      []*peer
 	background background
+	withheld   withheld
 
 	// Shared; safe for concurrent use.
 	drafts drafts
@@ -158,9 +159,13 @@ func (r *run) apply(now time.Time, ev event) {
 	case acquired:
 		r.eng.Acquired(now, ev.piece)
 		r.wake(ev.piece, nil)
+		r.decided(now, ev.piece)
 	case evicted:
 		r.eng.Evicted(now, ev.piece)
 		r.refetch(now, ev.piece)
+		r.decided(now, ev.piece)
+	case recounted:
+		r.recount(now)
 	case room:
 		r.t.roomPosted.Store(false)
 		r.eng.Room(now)

@@ -77,6 +77,9 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	if n, ok := t.volume.(finder); ok {
 		n.NotifyFound(t.Verified)
 	}
+	if n, ok := t.volume.(doubtful); ok {
+		n.NotifyRecount(func() { t.tell(recounted{}) })
+	}
 	if v, ok := t.volume.(advised); ok {
 		v.Protect(edges(t.info)...)
 	}
@@ -90,6 +93,9 @@ func (t *Torrent) forgetVolume() {
 	}
 	if n, ok := t.volume.(finder); ok {
 		n.NotifyFound(nil)
+	}
+	if n, ok := t.volume.(doubtful); ok {
+		n.NotifyRecount(nil)
 	}
 	if v, ok := t.volume.(advised); ok {
 		v.CloseWindows()

@@ -46,7 +46,8 @@ func (r *run) wants(now time.Time, w *waiter) {
 	}
 	r.read(now, w.piece)
 	r.waiting[w.piece] = append(r.waiting[w.piece], w)
-	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: w.end, Goal: w.goal})
+	known := r.undecided(w.piece+1, max(w.end, w.goal)) // what lies behind may be held
+	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: min(w.end, known), Goal: min(w.goal, known)})
 	if w.seeks < w.rd.told { // begun before its reader left the place
 		r.eng.Defer(now, w.id)
 	}

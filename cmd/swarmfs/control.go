@@ -59,6 +59,7 @@ func (c *controller) Add(ctx context.Context, r api.AddRequest) (api.AddReply, e
 		if s.run != nil {
 			err = errors.Join(err, c.session.Remove(t.torrent.Info.Hash))
 		}
+		s.closeImported()
 		return api.AddReply{}, err
 	}
 	c.replaceShown(append(slices.Clip(c.torrents()), s))
@@ -87,6 +88,7 @@ func (c *controller) Remove(_ context.Context, of api.Target) (api.Done, error) 
 		return api.Done{}, fmt.Errorf("stop %s: %w", t.name, err)
 	}
 	c.rememberRecord(t) // its last counters
+	t.closeImported()
 	if err != nil {
 		return api.Done{}, withCode(exitData, fmt.Errorf("%s is gone, but its pins will be back: %w", t.name, err))
 	}

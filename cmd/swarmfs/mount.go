@@ -26,7 +26,8 @@ type mountFlags struct {
 	background  string
 	readTimeout time.Duration
 	allowOther  bool
-	readLog     string // path; empty: none
+	imports     []string // folders of existing downloads; absolute after complete
+	readLog     string   // path; empty: none
 	config      string
 	daemon      bool
 }
@@ -61,6 +62,7 @@ func newMount(std *streams) *cobra.Command {
 	flags.Var(choiceValue{&f.background, []string{"off", "opened", "all"}}, "background", "fetch beyond what is read: nothing, files read in sequence, or whole torrents")
 	flags.Var(timeoutValue{&f.readTimeout}, "read-timeout", "end a read with an error after this long without progress; 0: never")
 	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users read the mount")
+	flags.StringArrayVar(&f.imports, "import", nil, "use files below `DIR`, where other clients keep downloads, in place: nothing is copied; repeatable")
 	flags.StringVar(&f.readLog, "read-log", "", "append a line for every read of a program to `FILE`: who read what, and how long it waited")
 	flags.StringVar(&f.config, "config", "", "read flags from a TOML `FILE`; the command line wins")
 	flags.BoolVar(&f.daemon, "daemon", false, "run in the background; return when the mount is ready")
@@ -111,7 +113,10 @@ func (f *mountFlags) complete(sources []string) error {
 	if f.minFree < cache.LeastFree {
 		return failf(exitUsage, "mount: --min-free %s is too little: give at least %s", formatSize(f.minFree), formatSize(cache.LeastFree))
 	}
-	var err error
+	err := checkImports(f.imports)
+	if err != nil {
+		return err
+	}
 	if f.data, err = dataFolder(f.data); err != nil {
 		return err
 	}

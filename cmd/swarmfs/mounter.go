@@ -43,6 +43,7 @@ type mounter struct {
 	// Set by prepare, in this order; read-only after.
 	store   *cache.Store
 	state   *cache.State
+	imports *cache.Imports // nil: no --import
 	session *swarm.Session
 	server  *fs.Server
 	peers   []netip.AddrPort // --peer
@@ -70,6 +71,7 @@ func (m *mounter) run(ctx context.Context) error {
 	hurry, stopHurry := secondSignal()
 	defer stopHurry()
 	defer m.closeStore(hurry)
+	defer m.closeImports() // when what is known of them has been stored
 
 	torrents, peers, err := m.prepare(ctx)
 	if err != nil {
@@ -98,6 +100,9 @@ func (m *mounter) run(ctx context.Context) error {
 	root.Add(untilClosed{"mount", m.server.Done()})
 	defer m.unmount(hurry)
 	m.control(root)
+	if m.imports != nil {
+		root.Add(m.imports)
+	}
 
 	if err := m.sayReady(); err != nil {
 		return err
@@ -127,6 +132,9 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	}
 	if m.state, err = cache.OpenState(f.data, m.log); err != nil {
 		return nil, nil, dataError(err)
+	}
+	if len(f.imports) > 0 {
+		m.imports = cache.NewImports(m.log)
 	}
 	f.confine()
 	l := &loader{stdin: m.std.in, state: m.state, local: f.local(), warn: func(label string, err error) {
@@ -173,7 +181,14 @@ func (m *mounter) show(torrents []loaded) error {
 // showOne starts a torrent and puts it into the tree. m.mu is not held: the
 // kernel may ask for something first.
 func (m *mounter) showOne(t *shownTorrent) error {
-	run, err := m.session.Add(t.torrent, swarm.AddOptions{Peers: slices.Concat(t.peers, m.peers)})
+	o := swarm.AddOptions{Peers: slices.Concat(t.peers, m.peers)}
+	if m.imports != nil {
+		if err := m.openImported(t); err != nil {
+			return fmt.Errorf("add %s: %w", t.label, err)
+		}
+		o.Volume = t.imported
+	}
+	run, err := m.session.Add(t.torrent, o)
 	if err != nil {
 		return fmt.Errorf("add %s: %w", t.label, err)
 	}
@@ -230,6 +245,16 @@ func (m *mounter) settle(ctx context.Context) (end func()) {
 func (m *mounter) unmount(hurry context.Context) {
 	if err := m.server.Close(hurry); err != nil {
 		m.log.Warn("mount left behind", "error", err)
+	}
+}
+
+// closeImports closes the imported files.
+func (m *mounter) closeImports() {
+	if m.imports == nil {
+		return
+	}
+	if err := m.imports.Close(); err != nil {
+		m.log.Debug("imported files do not close well", "error", err)
 	}
 }
 

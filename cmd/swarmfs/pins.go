@@ -57,7 +57,7 @@ func (m *mounter) rememberPins(t *shownTorrent) error {
 	t.remembering.Lock()
 	t.record.Pinned = t.run.PinnedFiles()
 	t.remembering.Unlock()
-	m.state.SetRecord(t.torrent.Info.Hash, t.remembered())
+	m.state.SetRecord(t.torrent.Info.Hash, t.toRemember())
 	return m.state.Save()
 }
 

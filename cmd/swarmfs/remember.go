@@ -66,7 +66,16 @@ func (m *mounter) rememberRecord(t *shownTorrent) {
 		t.record.Added = time.Now().UTC().Truncate(time.Second)
 	}
 	t.remembering.Unlock()
-	m.state.SetRecord(t.torrent.Info.Hash, t.remembered())
+	m.state.SetRecord(t.torrent.Info.Hash, t.toRemember())
+}
+
+// toRemember is the record of now in full.
+func (t *shownTorrent) toRemember() cache.Record {
+	r := t.remembered()
+	if t.imported != nil {
+		r.Imported = t.imported.Record()
+	}
+	return r
 }
 
 // remembered is the record of now, with the counters of this run.

@@ -76,6 +76,7 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 	total := t.remembered()
 	r.TotalFetched, r.TotalWasted, r.TotalUploaded = total.Downloaded, total.Wasted, total.Uploaded
 	r.PinnedHeld = t.pinnedHeld(r.Pinned)
+	r.Import = t.importReport()
 	switch {
 	case s.Failure != nil:
 		r.Failed = s.Failure.Error()
@@ -90,6 +91,19 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 		for _, p := range s.Connections {
 			r.PeerList = append(r.PeerList, peerReport(p))
 		}
+	}
+	return r
+}
+
+// importReport is nil without --import.
+func (t *shownTorrent) importReport() *api.Import {
+	if t.imported == nil {
+		return nil
+	}
+	st := t.imported.Status()
+	r := &api.Import{Files: st.Files, Held: st.Held, Unchecked: st.Undecided, Hashed: st.Hashed, Troubled: st.Troubled, Troubles: []api.Trouble{}}
+	for _, f := range st.Troubles {
+		r.Troubles = append(r.Troubles, api.Trouble{Path: f.Path, Why: f.Why.Error()})
 	}
 	return r
 }

@@ -23,7 +23,7 @@ func (c *controller) Verify(ctx context.Context, r api.VerifyRequest) (api.Verif
 		return api.VerifyReply{}, err
 	}
 	info := p.torrent.torrent.Info
-	volume, err := c.store.Volume(info.Hash, geometry(info))
+	volume, err := c.checkable(p.torrent)
 	if err != nil {
 		return api.VerifyReply{}, fmt.Errorf("verify %s: %w", p.torrent.name, err)
 	}
@@ -51,4 +51,17 @@ func (c *controller) Verify(ctx context.Context, r api.VerifyRequest) (api.Verif
 	}
 	reply.Done = min(int64(reply.Next)*info.PieceLength, info.Length)
 	return reply, nil
+}
+
+// checkable is a volume whose pieces can be hashed as they lie on the disk.
+type checkable interface {
+	Has(piece int) bool
+	Check(piece int) error
+}
+
+func (m *mounter) checkable(t *shownTorrent) (checkable, error) {
+	if t.imported != nil {
+		return t.imported, nil
+	}
+	return m.store.Volume(t.torrent.Info.Hash, geometry(t.torrent.Info))
 }

@@ -78,6 +78,12 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "wasted in all runs: %d\n", r.TotalWasted)
 	fmt.Fprintf(&b, "uploaded in all runs: %d\n", r.TotalUploaded)
 	fmt.Fprintf(&b, "pinned pieces: %d of %d\n", r.PinnedHeld, pinnedPieces(&r))
+	if r.Import != nil {
+		fmt.Fprintf(&b, "imported: %s\n", importText(r.Import))
+		for _, f := range r.Import.Troubles {
+			fmt.Fprintf(&b, "not imported: %s: %s\n", printable(f.Path), printable(f.Why))
+		}
+	}
 	fmt.Fprintf(&b, "waiting reads: %d\n", r.Waiting)
 	for i := range r.Reads {
 		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i], r.Peers))
@@ -99,6 +105,21 @@ func diskText(c *api.Cache) string {
 	}
 	if c.Damaged > 0 {
 		text += fmt.Sprintf(" (%s damaged, dropped)", plural(int(c.Damaged), "piece"))
+	}
+	return text
+}
+
+// importText is "3 files, which hold 120 pieces, 10 not looked at yet".
+func importText(i *api.Import) string {
+	text := fmt.Sprintf("%s, which hold %s", plural(i.Files, "file"), plural(i.Held, "piece"))
+	if i.Files == 1 {
+		text = fmt.Sprintf("1 file, which holds %s", plural(i.Held, "piece"))
+	}
+	if i.Unchecked > 0 {
+		text += fmt.Sprintf(", %d not looked at yet", i.Unchecked)
+	}
+	if i.Troubled > 0 {
+		text += fmt.Sprintf("; %s cannot be used, or not all of it", plural(i.Troubled, "file"))
 	}
 	return text
 }

@@ -86,6 +86,12 @@ func (p *printer) torrent(t *api.Torrent) {
 	p.line("uploaded: %s", bytesText(t.BytesUploaded))
 	p.line("all runs: %s fetched, %s of no use, %s uploaded", bytesText(t.TotalFetched), bytesText(t.TotalWasted), bytesText(t.TotalUploaded))
 	p.line("fetching: what is read; in the background: %s", t.Background)
+	if t.Import != nil && (t.Import.Files > 0 || t.Import.Unchecked > 0 || t.Import.Troubled > 0) {
+		p.line("imported: %s", importText(t.Import))
+		for _, f := range t.Import.Troubles {
+			p.line("          %s: %s", printable(f.Path), printable(f.Why))
+		}
+	}
 	if n := pinnedPieces(t); n > 0 {
 		p.line("pinned:   %s held (%s)", heldText(t.PinnedHeld, n), percent(t.PinnedHeld, n))
 	}

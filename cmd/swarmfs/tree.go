@@ -16,8 +16,9 @@ import (
 // shownTorrent is a torrent in the mount.
 type shownTorrent struct {
 	loaded
-	run  *swarm.Torrent
-	name string // as shown
+	run      *swarm.Torrent
+	name     string          // as shown
+	imported *cache.Imported // its volume; nil: no --import
 
 	remembering sync.Mutex // guards record
 	// record is what was remembered when the torrent was added; its pins are

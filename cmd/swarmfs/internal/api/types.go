@@ -127,11 +127,31 @@ type Torrent struct {
 	Pinned     []Span `json:"pinned"`  // pieces
 	PinnedHeld int    `json:"pinned_held"`
 	Background string `json:"background"`
-	Failed     string `json:"failed,omitempty"` // why it stands still
+	// Import is what --import found of it.
+	Import *Import `json:"import,omitempty"`
+	Failed string  `json:"failed,omitempty"` // why it stands still
 
 	// Only of a torrent that was asked for.
 	PeerList []Peer `json:"peer_list,omitzero"`
 	File     *File  `json:"file,omitempty"` // when a file or folder of it was
+}
+
+// Import is what the files of others hold of a torrent.
+type Import struct {
+	Files     int   `json:"files"`     // used in place
+	Held      int   `json:"held"`      // pieces
+	Unchecked int   `json:"unchecked"` // pieces that are still to be looked at
+	Hashed    int64 `json:"bytes_hashed"`
+	// Troubled files are not used, or not all that is in them; Troubles are some of
+	// them.
+	Troubled int       `json:"troubled"`
+	Troubles []Trouble `json:"troubles"`
+}
+
+// Trouble is why an imported file is not used.
+type Trouble struct {
+	Path string `json:"path"`
+	Why  string `json:"why"`
 }
 
 // Span is a range of pieces, End not included.
