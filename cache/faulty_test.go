@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -290,5 +291,99 @@ func TestAFailedSyncIsTold(t *testing.T) {
 	eventually(t, "the error to be told", func() bool { return errors.Is(y.failed(), errInjected) })
 	if err := y.failed(); err != nil {
 		t.Errorf("told again: %v", err)
+	}
+}
+
+// A disk that takes what is written and gives nothing back is not asked for it again
+// and again: what is read ahead stays in memory, and each piece is fetched once for
+// each time that the file is read. When the disk gives again, so does the store.
+func TestADiskThatCannotBeReadFetchesNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data, g := content(3, 256<<10, 16<<20)
+		n, passes := g.NumPieces(), 3
+		var failing atomic.Bool
+		open := func(dir string, logFile int64, log *slog.Logger) (*disk, error) {
+			d, err := openBadger(dir, logFile, log)
+			if err != nil {
+				return nil, err
+			}
+			read := d.read
+			d.read = func(k pieceKey, p []byte, off int) error {
+				if failing.Load() {
+					return fmt.Errorf("read: %w", syscall.EIO)
+				}
+				return read(k, p, off)
+			}
+			return d, nil
+		}
+		s, err := Open(Options{Dir: fastDir(t), Budget: 64 << 20, Memory: 4 << 20, openDisk: open, floor: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeStore(t, s)
+		v := openVolume(t, s, 1, g)
+		pass := func() {
+			for at := range n {
+				readAhead(t, v, data, at, 32)
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		failing.Store(true)
+		for range passes {
+			pass()
+		}
+		if got, most := s.Stats().Committed, int64(passes*n*11/10+maxUnread); got > most {
+			t.Errorf("%d pieces fetched for %d readings of %d, want at most %d", got, passes, n, most)
+		}
+		t.Logf("%d pieces fetched for %d readings of %d", s.Stats().Committed, passes, n)
+		if err := s.Degraded(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("degraded: %v", err)
+		}
+		failing.Store(false)
+		time.Sleep(retryMax)
+		pass()
+		time.Sleep(lookEvery)
+		if err := s.Degraded(); err != nil {
+			t.Errorf("degraded: %v", err)
+		}
+		before := s.Stats().Committed
+		pass()
+		if got := s.Stats().Committed - before; got > 0 {
+			t.Errorf("%d pieces fetched that the disk has", got)
+		}
+	})
+}
+
+// readAhead reads a piece in parts, with so many pieces in its window. What is missing is
+// fetched, and what has room besides.
+func readAhead(t *testing.T, v *Volume, data []byte, at, window int) {
+	t.Helper()
+	g := v.geometry
+	end := min(at+window, g.NumPieces())
+	v.Window(1, Span{at, end})
+	for next := at + 1; next < end; next++ {
+		if v.Has(next) {
+			continue
+		}
+		d, err := v.Draft(next, false)
+		if err != nil {
+			break
+		}
+		fill(t, d, pieceOf(data, g, next))
+		if !d.Verify() || d.Commit() != nil {
+			t.Fatal("a piece is not committed")
+		}
+	}
+	want := pieceOf(data, g, at)
+	part := make([]byte, 64<<10)
+	for off := 0; off < len(want); off += len(part) {
+		_, err := v.ReadAt(at, part, off)
+		for errors.Is(err, ErrMissing) {
+			putFor(t, v, data, at, true)
+			_, err = v.ReadAt(at, part, off)
+		}
+		if err != nil || string(part) != string(want[off:off+len(part)]) {
+			t.Fatalf("read piece %d: %v", at, err)
+		}
 	}
 }

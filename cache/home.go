@@ -159,6 +159,7 @@ func (s *Store) reopen() error {
 	defer s.mu.Unlock()
 	s.disk = d
 	s.failing, s.failure = pause{}, nil // of another
+	s.unread.Store(0)
 	s.index(found)
 	s.rescue()
 	return nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -64,26 +65,29 @@ type Store struct {
 	done  sync.WaitGroup // what Close began
 	reads sync.WaitGroup // reads from the disk under way; Add with mu held
 
-	mu       sync.Mutex
-	disk     *disk // nil: none now, or RAM only. Set by the writer, with mu held
-	closed   bool
-	volumes  map[[20]byte]*Volume
-	reserved int64     // bytes of all buffers
-	firm     int64     // of these: drafts and dirty pieces, which cannot be dropped
-	clean    *policy   // of the others
-	ahead    int64     // bytes of these that windows hold
-	dirty    []*buffer // committed, not on disk yet, in that order
-	fresh    []*buffer // committed, not on any disk, and not read yet; oldest first
-	broken   []spot    // lost, and to be removed from the disk
-	writing  bool      // the writer is at work
-	look     bool      // the writer is to look at the folder
-	work     *sync.Cond
-	news     news
-	stats    Stats
-	degraded error
-	warned   time.Time // when the log was told of that, newest
-	told     bool      // the log says that the disk is not used
-	starved  int       // volumes whose draft was refused
+	unread atomic.Int32 // pieces in a row that the disk failed to give back
+
+	mu        sync.Mutex
+	disk      *disk // nil: none now, or RAM only. Set by the writer, with mu held
+	closed    bool
+	volumes   map[[20]byte]*Volume
+	reserved  int64     // bytes of all buffers
+	firm      int64     // of these: drafts and dirty pieces, which cannot be dropped
+	clean     *policy   // of the others
+	ahead     int64     // bytes of these that windows hold
+	dirty     []*buffer // committed, not on disk yet, in that order
+	fresh     []*buffer // committed, not on any disk, and not read yet; oldest first
+	broken    []spot    // lost, and to be removed from the disk
+	writing   bool      // the writer is at work
+	look      bool      // the writer is to look at the folder
+	work      *sync.Cond
+	news      news
+	stats     Stats
+	degraded  error
+	readError error     // why the last of unread failed
+	warned    time.Time // when the log was told of that, newest
+	told      bool      // the log says that the disk is not used
+	starved   int       // volumes whose draft was refused
 
 	budget  int64   // bytes, of everything in the data folder
 	logFile int64   // bytes of the database's log files. Set by the writer, with mu held
@@ -99,6 +103,7 @@ type Store struct {
 	opening    pause         // after opening the database failed
 	failing    pause         // after a write failed
 	failure    error         // of the last write; nil: it was written
+	unreadable pause         // after pieces could not be read back
 	orphan     *disk         // a database that lost its folder, and is to be closed
 	burying    chan struct{} // closed when it is; nil: not begun
 }

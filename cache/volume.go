@@ -212,6 +212,9 @@ func (v *Volume) tryReadAt(piece int, p []byte, off int, use bool) (n int, wait 
 	if err != nil {
 		return 0, nil, ErrMissing
 	}
+	if s.unread.Load() > 0 {
+		s.unread.Store(0)
+	}
 	return len(p), nil, nil
 }
 

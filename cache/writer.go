@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -17,6 +18,8 @@ const (
 	// while it goes on failing. Pieces committed meanwhile live in RAM.
 	retryMin = time.Second
 	retryMax = time.Minute
+	// A disk that failed to give back so many pieces in a row is left alone, too.
+	maxUnread = 8
 )
 
 // load opens the database and reads what it holds. It closes ready.
@@ -191,6 +194,7 @@ func (s *Store) heal() {
 		s.doubt()
 		s.tried(fmt.Errorf("sync pieces: %w", err))
 	}
+	s.mindReads()
 	if s.failure == nil || s.failing.waits() || s.shrinking {
 		return
 	}
@@ -206,6 +210,23 @@ func (s *Store) heal() {
 		err = s.disk.sync()
 	}
 	s.tried(err)
+}
+
+// mindReads leaves a disk alone that gives nothing back: what is written there is lost
+// to readers. After the pause one piece that cannot be read is enough, until one can.
+func (s *Store) mindReads() {
+	switch n := s.unread.Load(); {
+	case n == 0:
+		s.unreadable = pause{}
+	case n >= maxUnread:
+		s.unread.Store(maxUnread - 1)
+		s.mu.Lock()
+		s.failure = fmt.Errorf("read pieces: %w", s.readError)
+		s.mu.Unlock()
+		s.unreadable.took(s.failure)
+		s.failing = s.unreadable
+		s.setDegraded(s.failure)
+	}
 }
 
 // doubt has every piece on the disk hashed again before it is read. After a write or
@@ -309,6 +330,9 @@ func (s *Store) lost(from *disk, v *Volume, piece uint32, err error) {
 		s.policy.spoil(spot{v, piece})
 		s.live -= int64(d.bytes)
 		s.stats.Lost++
+		if errors.As(err, new(syscall.Errno)) && !errors.Is(err, os.ErrNotExist) && s.unread.Add(1) >= maxUnread {
+			s.readError, s.look = err, true
+		}
 		if v.ram[piece] == nil {
 			s.evicted(v, piece)
 		}
