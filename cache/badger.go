@@ -140,7 +140,7 @@ func openBadger(dir string, logFile int64, log *slog.Logger) (d *disk, err error
 		return nil, errors.Join(err, db.Close())
 	}
 	b.logs.open = make(map[string]*fd)
-	b.syncer = startSyncer(db.Sync, min(syncBytes, logFile/8))
+	b.syncer = startSyncer(db.Sync, func() { recycle(dir) }, min(syncBytes, logFile/8))
 	return &disk{
 		scan: b.scan, write: b.write, read: b.read, ahead: b.ahead, drop: b.drop,
 		collect: b.collect, clear: b.clear, sync: db.Sync, unsynced: b.syncer.failed, close: b.close,
@@ -354,13 +354,16 @@ func (l badgerLog) say(f string, a ...any) {
 // fifth of a second of a fast network, so did the peers: 0.5 s for each 512 MiB,
 // a quarter of the time of a copy. The bytes are written once in either case.
 type syncer struct {
-	sync  func() error
-	dirty atomic.Int64  // bytes written since the last sync began
-	bytes int64         // a sync is due after so many
-	due   chan struct{} // 1 deep: there are so many
-	wrong chan error    // 1 deep: why one failed
-	quit  chan struct{}
-	done  sync.WaitGroup
+	sync func() error
+	// synced is called after a sync that was due for so many bytes, if none has failed.
+	// What comes slowly keeps its memory, for uploads and other readers.
+	synced func()
+	dirty  atomic.Int64  // bytes written since the last sync began
+	bytes  int64         // a sync is due after so many
+	due    chan struct{} // 1 deep: there are so many
+	wrong  chan error    // 1 deep: why one failed
+	quit   chan struct{}
+	done   sync.WaitGroup
 }
 
 const (
@@ -370,8 +373,8 @@ const (
 	syncBytes = 32 << 20
 )
 
-func startSyncer(sync func() error, bytes int64) *syncer {
-	y := &syncer{sync: sync, bytes: bytes, due: make(chan struct{}, 1), wrong: make(chan error, 1), quit: make(chan struct{})}
+func startSyncer(sync func() error, synced func(), bytes int64) *syncer {
+	y := &syncer{sync: sync, synced: synced, bytes: bytes, due: make(chan struct{}, 1), wrong: make(chan error, 1), quit: make(chan struct{})}
 	y.done.Go(y.run)
 	return y
 }
@@ -390,10 +393,13 @@ func (y *syncer) wrote(bytes int64) {
 func (y *syncer) run() {
 	tick := time.NewTicker(syncPeriod)
 	defer tick.Stop()
+	failed := false
 	for {
+		fast := false
 		select {
 		case <-tick.C:
 		case <-y.due:
+			fast = true
 		case <-y.quit:
 			return
 		}
@@ -401,10 +407,16 @@ func (y *syncer) run() {
 			continue
 		}
 		if err := y.sync(); err != nil {
+			// What the disk refused is in memory only, and stays there: the kernel
+			// takes it for written from then on.
+			failed = true
 			select {
 			case y.wrong <- err:
 			default: // one is enough
 			}
+		}
+		if fast && !failed {
+			y.synced()
 		}
 	}
 }

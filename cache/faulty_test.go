@@ -285,7 +285,7 @@ func TestAFailedSyncHasPiecesHashedAgain(t *testing.T) {
 }
 
 func TestAFailedSyncIsTold(t *testing.T) {
-	y := startSyncer(func() error { return errInjected }, 10)
+	y := startSyncer(func() error { return errInjected }, func() {}, 10)
 	defer y.stop()
 	y.wrote(10)
 	eventually(t, "the error to be told", func() bool { return errors.Is(y.failed(), errInjected) })
