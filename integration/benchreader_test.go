@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ type readings struct {
 	Bytes  int64
 	Millis []float64 // each read took
 	First  float64   // seconds until the first byte
+	Took   float64   // seconds for all of it
 	// Of a player, in seconds: until it had a second of the film, at the
 	// beginning and after its seek; how often and how long it stood still.
 	Start, Seek float64
@@ -78,7 +80,7 @@ func (r *benchReader) readings(limit time.Duration) readings {
 	return got
 }
 
-// readAll reads PATH from its beginning to its end.
+// readAll reads PATH from its beginning to its end, or LENGTH bytes of it.
 func readAll(args []string) (r readings, err error) {
 	began := time.Now()
 	f, err := os.Open(args[0])
@@ -86,20 +88,28 @@ func readAll(args []string) (r readings, err error) {
 		return r, err
 	}
 	defer f.Close()
+	length := int64(math.MaxInt64)
+	if len(args) > 1 {
+		if length, err = strconv.ParseInt(args[1], 10, 64); err != nil {
+			return r, err
+		}
+	}
 	buf := make([]byte, 1<<20)
-	for {
-		n, err := f.Read(buf)
+	for r.Bytes < length {
+		n, err := f.Read(buf[:min(int64(len(buf)), length-r.Bytes)])
 		if r.Bytes == 0 {
 			r.First = time.Since(began).Seconds()
 		}
 		r.Bytes += int64(n)
 		if err == io.EOF {
-			return r, nil
+			break
 		}
 		if err != nil {
 			return r, err
 		}
 	}
+	r.Took = time.Since(began).Seconds()
+	return r, nil
 }
 
 const probeLength = 64 << 10 // of reads that are not in sequence

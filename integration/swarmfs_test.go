@@ -140,11 +140,17 @@ func (m *mounted) status() (st statusOutput) {
 // seed runs `swarmfs seed` of c's original files and waits for its line.
 func seed(t testing.TB, n *node, c *content, flags ...string) *process {
 	t.Helper()
-	args := slices.Concat([]string{"seed", "--listen", n.addr(swarmfsPort), "--log-level", "debug"}, onlyGivenPeers, flags,
-		[]string{c.torrent, filepath.Join(c.dir, c.name)})
-	p := start(t, "swarmfs seed", swarmfsOn(n, args...))
+	p := startSeed(t, n, c, flags...)
 	p.waitLine("^ready: .*$", readyLimit)
 	return p
+}
+
+// startSeed runs `swarmfs seed` of c's original files and does not wait.
+func startSeed(t testing.TB, n *node, c *content, flags ...string) *process {
+	t.Helper()
+	args := slices.Concat([]string{"seed", "--listen", n.addr(swarmfsPort), "--log-level", "debug"}, onlyGivenPeers, flags,
+		[]string{c.torrent, filepath.Join(c.dir, c.name)})
+	return start(t, "swarmfs seed", swarmfsOn(n, args...))
 }
 
 // stopSeed stops a seed as a user would.
