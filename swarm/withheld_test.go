@@ -97,10 +97,10 @@ func even(piece int) bool { return piece%2 == 0 }
 // A reader goes through a file of which every second piece is there: the others are
 // fetched, and nothing else.
 func TestWhatMayBeHeldIsNotFetched(t *testing.T) {
-	c := makeContent(t, 4*mebibyte)
+	c := makeContent(t, 16*mebibyte)
 	simulate(t, func(l *lab) {
-		n := l.node(nodeOptions{})
-		p := l.peer(c, near, script{})
+		n := l.node(nodeOptions{memory: 64 * mebibyte})
+		p := l.peer(c, rated(2*mebibyte), script{})
 		tor, err := n.Add(c.meta, AddOptions{Volume: newDoubting(n, c, even), Peers: []netip.AddrPort{p.addr()}})
 		if err != nil {
 			t.Fatal(err)
@@ -165,4 +165,33 @@ func TestWhatIsFoundMissingIsFetched(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The background of a torrent that was read waits for pieces to be decided, and goes on
+// with each that is missing.
+func TestTheBackgroundFetchesWhatIsFoundMissing(t *testing.T) {
+	c := makeContent(t, 4*mebibyte)
+	simulate(t, func(l *lab) {
+		n := l.node(nodeOptions{memory: 64 * mebibyte, Options: Options{Background: BackgroundAll}})
+		p := l.peer(c, near, script{})
+		v := newDoubting(n, c, even)
+		tor, err := n.Add(c.meta, AddOptions{Volume: v, Peers: []netip.AddrPort{p.addr()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.open(tor, c).read(pieceLen, 10); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if got := tor.Stats().Downloaded; got != pieceLen {
+			t.Errorf("%d bytes were fetched for the read of a piece", got)
+		}
+		for piece := range c.pieces() {
+			v.decide(piece)
+		}
+		l.eventually(10*time.Second, "complete", func() bool { return tor.Stats().Held == c.pieces() })
+		if got, want := tor.Stats().Downloaded, int64(len(c.data)/2); got != want {
+			t.Errorf("%d bytes were fetched, want %d", got, want)
+		}
+	})
 }
