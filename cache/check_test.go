@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -172,6 +173,51 @@ func TestReadersOfAnUncheckedPieceWaitForOneCheck(t *testing.T) {
 	wantPiece(t, v, data, 0)
 	if got := read.Load(); got != 4<<20 || s.Stats().Checked != 2 {
 		t.Errorf("the next read: %d bytes from the disk, %d checks", got, s.Stats().Checked)
+	}
+}
+
+// A start hashes and reads no piece, until one is read; and then only that.
+func TestAStartHashesNothingBeforeItIsRead(t *testing.T) {
+	data, g := content(1, 256<<10, 8<<20)
+	opts := stored(t, data, g)
+	var read atomic.Int64
+	opts.openDisk = hookDisk(func(_ pieceKey, bytes int) { read.Add(int64(bytes)) })
+	s := openStore(t, opts)
+	v := openVolume(t, s, 1, g)
+	held := 0
+	for i := range g.NumPieces() {
+		if v.Has(i) {
+			held++
+		}
+	}
+	if err := s.Sync(); err != nil || held != g.NumPieces() || len(v.Pieces()) != 1 {
+		t.Errorf("%d pieces of %d are held; %v", held, g.NumPieces(), err)
+	}
+	if got := s.Stats().Checked; got != 0 || read.Load() != 0 {
+		t.Errorf("%d pieces hashed, %d bytes read before the first read", got, read.Load())
+	}
+	wantPiece(t, v, data, 5)
+	if got := s.Stats().Checked; got != 1 || read.Load() != g.PieceLength {
+		t.Errorf("%d pieces hashed, %d bytes read for one piece", got, read.Load())
+	}
+}
+
+// Without a budget what an earlier run stored stays, and is told of.
+func TestPiecesThatAreNotUsedAreToldOf(t *testing.T) {
+	data, g := content(1, 256<<10, 8<<20)
+	opts := stored(t, data, g)
+	var said bytes.Buffer
+	memory := Options{Dir: opts.Dir, Logger: slog.New(slog.NewTextHandler(&said, nil))}
+	s := openStore(t, memory)
+	if openVolume(t, s, 1, g).Has(0) {
+		t.Error("a store without a budget uses the disk")
+	}
+	closeStore(t, s)
+	if !strings.Contains(said.String(), "stay on disk unused") || !strings.Contains(said.String(), opts.Dir) {
+		t.Errorf("the log does not tell: %q", said.String())
+	}
+	if held := wantAllRight(t, opts, data, g); held != g.NumPieces() {
+		t.Errorf("%d pieces of %d are held after that", held, g.NumPieces())
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 func (s *Store) load() {
 	defer close(s.ready)
 	if s.budget == 0 {
+		s.tellUnused()
 		return
 	}
 	err := s.degraded // there is no folder, or no lock of it
@@ -35,6 +36,18 @@ func (s *Store) load() {
 	}
 	s.opening.took(err)
 	s.setDegraded(err)
+}
+
+// tellUnused says that pieces of earlier runs take space and are not used. They are
+// not removed: they may be pinned, and a start without a budget may be a trial.
+func (s *Store) tellUnused() {
+	if s.dir == "" {
+		return
+	}
+	if used, err := diskUsage(s.dir); err == nil && used > 0 {
+		s.log.Warn("pieces of earlier runs stay on disk unused: delete the folder, or start with a cache size",
+			"dir", s.dir, "size", sizeText(used))
+	}
 }
 
 // openDatabase opens the database; one that cannot be opened is moved aside,

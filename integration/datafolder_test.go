@@ -56,6 +56,39 @@ func TestAMountWorksWithoutADiskCache(t *testing.T) {
 	}
 }
 
+// A data folder that is read-only, and then is not.
+func TestADataFolderThatBecomesWritableIsUsed(t *testing.T) {
+	t.Parallel()
+	c := single(t, "read-only", 8<<20, 256<<10)
+	l := seedLibtorrent(t, newNode(t), c)
+	data := t.TempDir()
+	mountTmpfs(t, data, "size=1g")
+	if err := unix.Mount("", data, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	m := mount(t, newNode(t), mountOptions{data: data, flags: []string{"--peer", l.address}}, c.torrent)
+	c.readDirect(t, m)
+	if err := unix.Mount("", data, "", unix.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 70*time.Second, "the disk to be used", func() bool {
+		text, err := os.ReadFile(filepath.Join(m.point, ".swarmfs", "status"))
+		return err == nil && strings.Contains(string(text), "cache on disk:") && !strings.Contains(string(text), "cache on disk: none")
+	})
+	c.readDirect(t, m)
+	if got := l.uploaded(); got > c.size*11/10 {
+		t.Errorf("%d bytes were fetched of %d", got, c.size)
+	}
+	m.unmount()
+	before := l.uploaded()
+	m = mount(t, newNode(t), mountOptions{data: data, flags: []string{"--peer", l.address}}, c.torrent)
+	c.readDirect(t, m)
+	if again := l.uploaded() - before; again > 0 {
+		t.Errorf("%d bytes were fetched after a restart for what was in memory when the disk came", again)
+	}
+	m.unmount()
+}
+
 // The folder fills up while it is in use.
 func TestADiskThatFillsUpCostsOnlyTheCache(t *testing.T) {
 	t.Parallel()
