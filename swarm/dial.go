@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"swarmfs/metainfo"
 	"swarmfs/swarm/wire"
 )
 
@@ -71,31 +72,40 @@ func (r *run) dialled(now time.Time, ev dialled) {
 
 // dial connects and shakes hands.
 func (r *run) dial(addr netip.AddrPort) (*peer, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
-	defer cancel()
-	conn, err := r.t.session.opts.Network.Dial(ctx, addr)
+	conn, hs, err := r.t.session.dial(r.ctx, addr, r.t.info.Hash)
 	if err != nil {
 		return nil, err
 	}
+	return r.newPeer(conn, addr, hs, true), nil
+}
+
+// dial connects to somebody who serves the torrent of an infohash, and is not us.
+func (s *Session) dial(ctx context.Context, addr netip.AddrPort, hash metainfo.Hash) (net.Conn, wire.Handshake, error) {
+	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := s.opts.Network.Dial(dialling, addr)
+	if err != nil {
+		return nil, wire.Handshake{}, err
+	}
 	var hs wire.Handshake
 	err = guard(func() error { // the address and its place among the dials are given back even then
-		hs, err = r.t.session.shake(r.ctx, conn, func() error {
-			_, err := conn.Write(r.t.session.handshake(r.t.info.Hash))
+		hs, err = s.shake(ctx, conn, func() error {
+			_, err := conn.Write(s.handshake(hash))
 			return err
 		})
 		return err
 	})
-	if err == nil && hs.InfoHash != [20]byte(r.t.info.Hash) {
+	if err == nil && hs.InfoHash != [20]byte(hash) {
 		err = errStranger
 	}
-	if err == nil && hs.PeerID == r.t.session.peerID {
+	if err == nil && hs.PeerID == s.peerID {
 		err = errSelf
 	}
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, wire.Handshake{}, err
 	}
-	return r.newPeer(conn, addr, hs, true), nil
+	return conn, hs, nil
 }
 
 // shake reads a peer's handshake within a time for the whole of it, after

@@ -90,9 +90,15 @@ func (a *acceptor) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		return err
 	}
 	a.s.mu.Lock()
-	t := a.s.torrents[metainfo.Hash(hs.InfoHash)]
+	t, link := a.s.torrents[metainfo.Hash(hs.InfoHash)], a.s.links[metainfo.Hash(hs.InfoHash)]
 	a.s.mu.Unlock()
-	if t == nil || a.s.isBanned(addr) {
+	if a.s.isBanned(addr) {
+		return nil
+	}
+	if t == nil && link != nil {
+		return link.greeted(ctx, conn, addr, hs)
+	}
+	if t == nil {
 		return nil
 	}
 	t.mu.Lock()

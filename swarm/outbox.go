@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"errors"
 	"sync"
 
 	"swarmfs/swarm/wire"
@@ -19,6 +20,8 @@ type outbox struct {
 // Control messages that a peer may leave unread, in bytes: the whole of our
 // have messages for 50,000 pieces, or 15,000 requests.
 const maxControl = 512 << 10
+
+var errDeaf = errors.New("does not read what it is sent")
 
 func newOutbox() outbox { return outbox{wake: make(chan struct{}, 1)} }
 

@@ -32,6 +32,9 @@ type peer struct {
 	out   outbox
 	asked asked
 
+	// Owned by the reader.
+	metadata metadataService
+
 	// Owned by the loop.
 	client string // what it calls itself (BEP 10); "" until it has
 	dirty  bool   // the writer is to be woken after this batch
@@ -195,7 +198,12 @@ func (p *peer) extended(m wire.Message) error {
 		if err != nil {
 			return err
 		}
+		if id, named := h.M[wire.ExtMetadata]; named {
+			p.metadata.theirs = id
+		}
 		return p.run.post(p.ctx, extended{p.id, h})
+	case extMetadata:
+		return p.metadataWanted(m.Data)
 	case extDontHave:
 		piece, err := wire.ParseDontHave(m.Data)
 		if err != nil {

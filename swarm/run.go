@@ -238,7 +238,7 @@ func (r *run) send(a *engine.Action) {
 		}
 		if !p.out.append(a.Msg) {
 			p.gone = true
-			p.cancel(errors.New("does not read what it is sent"))
+			p.cancel(errDeaf)
 			return
 		}
 	}
@@ -336,7 +336,7 @@ func (r *run) joined(now time.Time, p *peer) {
 	clear(r.dead)
 	r.eng.PeerJoined(now, p.id, engine.Caps{Fast: p.fast()})
 	if p.hs.Has(wire.FeatureExtended) {
-		p.out.append(wire.Message{Kind: wire.Extended, Ext: wire.ExtHandshakeID, Data: r.t.session.extHandshake()})
+		p.out.append(wire.Message{Kind: wire.Extended, Ext: wire.ExtHandshakeID, Data: r.t.session.extHandshake(len(r.t.info.Raw))})
 		p.out.signal()
 	}
 }

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -143,7 +144,9 @@ func (f *search) announce(ctx context.Context, found finding, failed func(error)
 		case <-f.nudged:
 		case <-ctx.Done():
 			asking.Wait()
-			f.farewell(ctx, s, key)
+			if !errors.Is(context.Cause(ctx), errResolved) { // else the torrent goes on with them
+				f.farewell(ctx, s, key)
+			}
 			return nil
 		}
 	}

@@ -39,6 +39,7 @@ type Session struct {
 
 	mu       sync.Mutex
 	torrents map[metainfo.Hash]*Torrent
+	links    map[metainfo.Hash]*resolving
 	banned   banList
 }
 
@@ -53,7 +54,7 @@ func New(o Options) (*Session, error) {
 	s := &Session{
 		opts: o, log: o.Logger, started: time.Now(),
 		hashers: make(chan struct{}, hashWorkers()), dials: make(chan struct{}, maxDials),
-		torrents: map[metainfo.Hash]*Torrent{}, banned: banList{},
+		torrents: map[metainfo.Hash]*Torrent{}, links: map[metainfo.Hash]*resolving{}, banned: banList{},
 	}
 	s.up.set(o.UploadLimit)
 	s.down.set(o.DownloadLimit)
@@ -211,12 +212,17 @@ func (s *Session) port() uint16 {
 }
 
 // Our own identifiers of extended messages.
-const extDontHave = 1
+const (
+	extDontHave = 1
+	extMetadata = 2
+)
 
-func (s *Session) extHandshake() []byte {
+// extHandshake is what peers are told of the torrent with an info dictionary of
+// so many bytes; 0: it is not known yet.
+func (s *Session) extHandshake(metadataSize int) []byte {
 	return wire.AppendExtHandshake(nil, wire.ExtHandshake{
-		M:       map[string]uint8{wire.ExtDontHave: extDontHave},
-		Version: Version, Port: s.port(), Requests: 500,
+		M:       map[string]uint8{wire.ExtDontHave: extDontHave, wire.ExtMetadata: extMetadata},
+		Version: Version, Port: s.port(), Requests: 500, MetadataSize: metadataSize,
 	})
 }
 
