@@ -63,6 +63,12 @@ var rules = []rule{
 		"the engine is a pure state machine: the loop owns it, and time, bytes and chance come in as arguments",
 	},
 	{
+		"swarm/metadata",
+		[]string{"swarm/wire"},
+		[]string{"net", "os", "sync"},
+		"how metadata is fetched is decided by messages and moments alone",
+	},
+	{
 		"swarm/tracker",
 		[]string{"swarm/bencoding"},
 		[]string{"github.com/hanwen/go-fuse/v2/..."},

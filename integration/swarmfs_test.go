@@ -125,6 +125,10 @@ type statusOutput struct {
 		Degraded *string `json:"degraded"`
 	} `json:"cache"`
 	Torrents []counters `json:"torrents"`
+	Links    []struct {
+		Name     string `json:"name"`
+		Infohash string `json:"infohash"`
+	} `json:"links"`
 }
 
 // status asks the mount how it is.

@@ -33,7 +33,7 @@ var _ api.Daemon = (*controller)(nil)
 
 // Add implements api.Daemon.
 func (c *controller) Add(ctx context.Context, r api.AddRequest) (api.AddReply, error) {
-	l := &loader{state: c.state, local: c.flags.local(), warn: func(string, error) {}}
+	l := &loader{state: c.state, links: true, local: c.flags.local(), warn: func(string, error) {}}
 	var t loaded
 	var err error
 	if r.Magnet != "" {
@@ -45,25 +45,46 @@ func (c *controller) Add(ctx context.Context, r api.AddRequest) (api.AddReply, e
 		return api.AddReply{}, failf(exitInput, "read %s: %w", r.Label, inputCause(err))
 	}
 	t.label = r.Label
+	if t.torrent == nil {
+		if err := c.shownAlready(&t); err != nil {
+			return api.AddReply{}, err
+		}
+		return api.AddReply{Resolving: true, Name: (&link{loaded: t}).name()}, c.follow(t)
+	}
+	c.links.take(t.torrent.Info.Hash.String()) // here is what it waits for
+	name, err := c.addTorrent(t)
+	return api.AddReply{Name: name}, err
+}
 
-	c.changing.Lock()
-	defer c.changing.Unlock()
-	for _, other := range c.torrents() {
-		if other.torrent.Info.Hash == t.torrent.Info.Hash {
-			return api.AddReply{}, failf(exitInput, "add %s: it is mounted already, as %s", t.label, other.name)
+// shownAlready is the error of adding what is mounted.
+func (m *mounter) shownAlready(t *loaded) error {
+	hash, _ := t.hash()
+	for _, other := range m.torrents() {
+		if other.torrent.Info.Hash == hash {
+			return failf(exitInput, "add %s: it is mounted already, as %s", t.label, other.name)
 		}
 	}
-	s := c.newShown(t)
-	c.keepPins([]*shownTorrent{s})
-	if err := c.showOne(s); err != nil {
+	return nil
+}
+
+// addTorrent starts and shows a torrent, and returns the name that it got.
+func (m *mounter) addTorrent(t loaded) (string, error) {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	if err := m.shownAlready(&t); err != nil {
+		return "", err
+	}
+	s := m.newShown(t)
+	m.keepPins([]*shownTorrent{s})
+	if err := m.showOne(s); err != nil {
 		if s.run != nil {
-			err = errors.Join(err, c.session.Remove(t.torrent.Info.Hash))
+			err = errors.Join(err, m.session.Remove(t.torrent.Info.Hash))
 		}
 		s.closeImported()
-		return api.AddReply{}, err
+		return "", err
 	}
-	c.replaceShown(append(slices.Clip(c.torrents()), s))
-	return api.AddReply{Name: s.name}, nil
+	m.replaceShown(append(slices.Clip(m.torrents()), s))
+	return s.name, nil
 }
 
 // Remove implements api.Daemon.
@@ -72,6 +93,9 @@ func (c *controller) Remove(_ context.Context, of api.Target) (api.Done, error) 
 	defer c.changing.Unlock()
 	p, err := c.find(of)
 	if err != nil {
+		if l := c.links.take(of.Arg); l != nil {
+			return api.Done{Name: l.name()}, nil
+		}
 		return api.Done{}, err
 	}
 	if p.node != metainfo.Root {

@@ -190,7 +190,7 @@ func TestTorrentsComeAndGo(t *testing.T) {
 	if _, err := c.state.Get(other.torrent.Info.Hash); err != nil {
 		t.Errorf("what was added is not remembered: %v", err)
 	}
-	for _, bad := range []api.AddRequest{{}, {Torrent: []byte("de")}, {Magnet: "magnet:?xt=urn:btih:" + strings.Repeat("a", 40)}, {Magnet: "x"}} {
+	for _, bad := range []api.AddRequest{{}, {Torrent: []byte("de")}, {Magnet: "magnet:?xt=urn:btmh:1220" + strings.Repeat("a", 64)}, {Magnet: "x"}} {
 		if _, err := c.Add(t.Context(), bad); exitCode(err) != exitInput {
 			t.Errorf("%+v: got %v, want bad input", bad, err)
 		}

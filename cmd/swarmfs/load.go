@@ -29,11 +29,20 @@ type loaded struct {
 	torrent *metainfo.Torrent
 	label   string // for messages
 	peers   []netip.AddrPort
-	magnet  *metainfo.Magnet // with textOnly: instead of a torrent
+	magnet  *metainfo.Magnet // instead of a torrent: with textOnly, or links and unknown
 }
 
-// errNoMetadata is why a magnet link or infohash cannot be used yet.
-var errNoMetadata = errors.New("metadata exchange is not supported yet; add the .torrent")
+// errNoMetadata is why a magnet link or infohash cannot be used where nobody is
+// asked for it.
+var errNoMetadata = errors.New("its metadata is not known here: mount it once, or give the .torrent")
+
+// hash returns the infohash (v1).
+func (t *loaded) hash() (h metainfo.Hash, ok bool) {
+	if t.torrent != nil {
+		return t.torrent.Info.Hash, true
+	}
+	return t.magnet.Hash, t.magnet.HasV1
+}
 
 // loader reads sources.
 type loader struct {
@@ -43,6 +52,8 @@ type loader struct {
 	// textOnly leaves magnet links as they are: neither memory nor network is
 	// asked for the torrent.
 	textOnly bool
+	// links leaves magnet links whose torrent is not remembered as they are.
+	links bool
 	// local: addresses that a magnet link names are asked only if they are on
 	// this machine. A URL that the user gives is fetched wherever it is.
 	local bool
@@ -91,14 +102,17 @@ func (l *loader) unique(all []loaded) []loaded {
 	first := make(map[metainfo.Hash]int, len(all))
 	kept := all[:0]
 	for _, t := range all {
-		if t.torrent == nil {
+		hash, ok := t.hash()
+		if !ok {
 			kept = append(kept, t)
 			continue
 		}
-		hash := t.torrent.Info.Hash
 		if i, ok := first[hash]; ok {
 			l.warn(t.label, fmt.Errorf("the same torrent as %s: mounted once", kept[i].label))
 			kept[i].peers = append(kept[i].peers, t.peers...)
+			if kept[i].torrent == nil {
+				kept[i].torrent = t.torrent
+			}
 			continue
 		}
 		first[hash] = len(kept)
@@ -249,12 +263,20 @@ func (l *loader) magnet(ctx context.Context, link string) (loaded, error) {
 	if t := l.remembered(m); t != nil {
 		return fromMagnet(m, t), nil
 	}
+	if l.links {
+		return loaded{magnet: m}, nil
+	}
+	return fromSources(ctx, m, l.local)
+}
+
+// fromSources gets the torrent of a link from one of the addresses that it names.
+func fromSources(ctx context.Context, m *metainfo.Magnet, local bool) (loaded, error) {
 	var problems []error
 	for _, address := range m.Sources {
 		if classify(address) != sourceURL {
 			continue
 		}
-		t, err := fetchFor(ctx, m, address, l.local)
+		t, err := fetchFor(ctx, m, address, local)
 		if err == nil {
 			return fromMagnet(m, t), nil
 		}

@@ -206,6 +206,13 @@ func TestALinkWithoutMetadataWaitsUnlessItIsRemembered(t *testing.T) {
 		t.Errorf("beside another: got %d torrents, %v, warnings %q, want one torrent and one warning", len(all), err, warnings())
 	}
 
+	l.links = true
+	if all, err := l.loadAll(t.Context(), []string{hash, other, "magnet:?xt=urn:btih:" + hash + "&xs=http://127.0.0.1:1/"}); err != nil || len(all) != 2 ||
+		all[0].torrent != nil || all[0].magnet.Hash != torrent.Info.Hash || all[1].torrent == nil {
+		t.Errorf("where links may wait: got %+v, %v, want the link once and the torrent", all, err)
+	}
+	l.links = false
+
 	if err := state.Put(torrent.Info.Hash, []byte("damaged")); err != nil {
 		t.Fatal(err)
 	}

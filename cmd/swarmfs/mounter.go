@@ -52,6 +52,10 @@ type mounter struct {
 	// Owned by saveState, which one goroutine at a time calls.
 	unsaved error // why the last one did not save
 
+	links links
+	// saveNow wakes the saver; 1 deep.
+	saveNow chan struct{}
+
 	// changing is held while torrents, pins or limits change, one change at a time.
 	changing sync.Mutex
 
@@ -84,13 +88,20 @@ func (m *mounter) run(ctx context.Context) error {
 		defer m.reads.close()
 	}
 
+	linking, stopLinking := context.WithCancel(ctx)
+	m.links.ctx = linking
+	defer m.links.end() // when the control socket can bring no more
+
 	root := newSupervisor(m.log)
 	root.Add(m.session)
 	serving := startServices(ctx, root)
 	defer m.saveState(ctx) // the last counters, when nothing counts any more
 	defer serving.stop(hurry)
 
+	defer stopLinking()
 	m.peers = peers
+	unknown := slices.DeleteFunc(slices.Clone(torrents), func(t loaded) bool { return t.torrent != nil })
+	torrents = slices.DeleteFunc(torrents, func(t loaded) bool { return t.torrent == nil })
 	if err := m.show(torrents); err != nil {
 		return err
 	}
@@ -104,6 +115,11 @@ func (m *mounter) run(ctx context.Context) error {
 		root.Add(m.imports)
 	}
 
+	for _, t := range unknown {
+		if err := m.follow(t); err != nil {
+			m.log.Warn("source skipped", "source", t.label, "error", err)
+		}
+	}
 	if err := m.sayReady(); err != nil {
 		return err
 	}
@@ -137,7 +153,7 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 		m.imports = cache.NewImports(m.log)
 	}
 	f.confine()
-	l := &loader{stdin: m.std.in, state: m.state, local: f.local(), warn: func(label string, err error) {
+	l := &loader{stdin: m.std.in, state: m.state, links: true, local: f.local(), warn: func(label string, err error) {
 		m.log.Warn("source skipped", "source", label, "error", err)
 	}}
 	torrents, err := l.loadAll(ctx, m.sources)
@@ -216,6 +232,9 @@ func (m *mounter) sayReady() error {
 	}
 	line := fmt.Sprintf("ready: %s, %s at %s (pid %d)",
 		plural(len(m.torrents()), "torrent"), humanize.IBytes(total), printable(m.dir), os.Getpid())
+	if n := len(m.linksReport()); n > 0 {
+		line += ", " + plural(n, "magnet link") + " to come"
+	}
 	if m.daemon != nil {
 		return m.daemon.detach(line)
 	}

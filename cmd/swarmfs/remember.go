@@ -21,9 +21,19 @@ func (m *mounter) saveStateEvery(ctx context.Context, period time.Duration) {
 		select {
 		case <-tick.C:
 			m.saveState(ctx)
+		case <-m.saveNow:
+			m.saveState(ctx)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// saveSoon has the state saved at once: something came that was hard to get.
+func (m *mounter) saveSoon() {
+	select {
+	case m.saveNow <- struct{}{}:
+	default:
 	}
 }
 

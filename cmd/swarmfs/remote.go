@@ -89,7 +89,7 @@ func newAdd(std *streams) *cobra.Command {
 		Use:   "add [flags] SOURCE...",
 		Short: "Add torrents to a running mount",
 		Long: "Add torrents to a running mount, for as long as it runs. A SOURCE is what mount takes.\n" +
-			"Prints the path under which each is shown.",
+			"Prints the path under which each is shown. A magnet link is shown once peers have sent its metadata.",
 		Args: argCount(1, -1),
 	}, addTorrents).Command
 }
@@ -114,6 +114,9 @@ func addTorrents(ctx context.Context, r *remote, mount *api.Client, args []strin
 			return "", fmt.Errorf("add %s: %w", t.label, err)
 		}
 		reply, err := mount.Add(ctx, request)
+		if reply.Resolving {
+			return "resolving: " + printable(reply.Name), err
+		}
 		return "added: " + printable(reply.Name), err
 	})
 }

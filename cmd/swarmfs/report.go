@@ -48,6 +48,7 @@ func (m *mounter) report(ctx context.Context, torrents []*shownTorrent) *api.Sta
 		},
 		Limits:   m.limits(),
 		Torrents: make([]api.Torrent, 0, len(torrents)),
+		Links:    m.linksReport(),
 	}
 	if err := m.store.Degraded(); err != nil {
 		st.Cache.Degraded = new(err.Error())

@@ -57,6 +57,9 @@ func (m *mounter) statusText() []byte {
 	for _, t := range st.Torrents {
 		fmt.Fprintf(&b, "torrent: %s %s %s\n", t.Infohash, heldText(t.PiecesHeld, t.Pieces), printable(t.Name))
 	}
+	for i := range st.Links {
+		fmt.Fprintf(&b, "link: %s %s\n", st.Links[i].Infohash, linkText(&st.Links[i]))
+	}
 	return []byte(b.String())
 }
 

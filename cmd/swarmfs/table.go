@@ -47,6 +47,13 @@ func statusTable(st *api.Status, terminal bool) string {
 		p.line("%8s %6s %5d %8s %8s %8s %4d %s", shortBytes(t.Length), percent(t.PiecesHeld, t.Pieces), t.Peers,
 			shortBytes(t.BytesFetched), shortBytes(t.BytesWasted+t.BytesDuplicated), shortBytes(t.BytesUploaded), t.Waiting, name)
 	}
+	if len(st.Links) > 0 {
+		p.line("")
+		p.line("magnet links:")
+		for i := range st.Links {
+			p.line("  %s", linkText(&st.Links[i]))
+		}
+	}
 	heading := "waiting reads:"
 	for i := range st.Torrents {
 		if t := &st.Torrents[i]; len(t.Reads) > 0 {

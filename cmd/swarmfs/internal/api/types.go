@@ -37,6 +37,9 @@ type AddRequest struct {
 // AddReply says under which name a torrent is shown.
 type AddReply struct {
 	Name string `json:"name"`
+	// Resolving: it is a magnet link of that name, and shown once peers have sent
+	// what it is.
+	Resolving bool `json:"resolving,omitempty"`
 }
 
 // Done says what something was done to, for a line on the terminal.
@@ -89,6 +92,17 @@ type Status struct {
 	Cache    Cache     `json:"cache"`
 	Limits   Limits    `json:"limits"`
 	Torrents []Torrent `json:"torrents"`
+	Links    []Link    `json:"links"`
+}
+
+// Link is a magnet link whose torrent is not known yet.
+type Link struct {
+	Name     string    `json:"name"`
+	Infohash string    `json:"infohash"`
+	Since    time.Time `json:"since"`
+	Waited   float64   `json:"waited"`
+	Peers    int       `json:"peers"`            // connected
+	Failed   string    `json:"failed,omitempty"` // what came cannot be used; nothing more is tried
 }
 
 // Cache is how full the cache is.
