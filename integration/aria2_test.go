@@ -22,15 +22,16 @@ func aria2(t testing.TB, n *node, c *content, dir string, more ...string) *exec.
 }
 
 // seedAria2 seeds c from its original files.
-func seedAria2(t testing.TB, n *node, c *content) {
+func seedAria2(t testing.TB, n *node, c *content, more ...string) {
 	t.Helper()
-	start(t, "aria2c seed", aria2(t, n, c, c.dir, "--bt-seed-unverified", "--seed-ratio=0.0", "--allow-overwrite"))
+	more = append(more, "--bt-seed-unverified", "--seed-ratio=0.0", "--allow-overwrite")
+	start(t, "aria2c seed", aria2(t, n, c, c.dir, more...))
 }
 
 // leechAria2 downloads c into dir and returns when it has all of it.
-func leechAria2(t testing.TB, n *node, c *content, dir string) {
+func leechAria2(t testing.TB, n *node, c *content, dir string, more ...string) {
 	t.Helper()
-	p := start(t, "aria2c leech", aria2(t, n, c, dir, "--seed-time=0"))
+	p := start(t, "aria2c leech", aria2(t, n, c, dir, append(more, "--seed-time=0")...))
 	if code := p.wait(leechLimit); code != 0 {
 		t.Errorf("aria2c ended with exit code %d", code)
 	}

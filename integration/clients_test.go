@@ -17,7 +17,11 @@ type client struct {
 
 var clients = []client{
 	{name: "transmission", seed: seedTransmission, leech: leechTransmission, leavesOutEmpty: true},
-	{name: "aria2", seed: seedAria2, leech: leechAria2},
+	{
+		name:  "aria2",
+		seed:  func(t testing.TB, n *node, c *content) { t.Helper(); seedAria2(t, n, c) },
+		leech: func(t testing.TB, n *node, c *content, dir string) { t.Helper(); leechAria2(t, n, c, dir) },
+	},
 	{
 		name: "libtorrent",
 		seed: func(t testing.TB, n *node, c *content) { t.Helper(); seedLibtorrent(t, n, c) },

@@ -32,6 +32,8 @@ type libtorrentOptions struct {
 	limit int      // bytes a second it uploads; 0: no limit
 	have  string   // of a seeder: a 0 or 1 for each piece; "": all of them
 	peers []string // to connect to, by TCP
+	// settings are NAME=NUMBER, as libtorrent calls them.
+	settings []string
 }
 
 // startLibtorrent runs a session on node; mode is "seed" or "leech".
@@ -48,6 +50,9 @@ func startLibtorrent(t testing.TB, n *node, mode string, c *content, dir string,
 	}
 	for _, peer := range opts.peers {
 		args = append(args, "--peer", peer)
+	}
+	for _, set := range opts.settings {
+		args = append(args, "--set", set)
 	}
 	cmd := n.command(python, args...)
 	stdinRead, stdinWrite, err := os.Pipe()

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,10 +27,11 @@ const (
 	transmissionRPCPort = 9091
 )
 
-func startTransmission(t testing.TB, n *node) *transmission {
+// startTransmission runs one with these settings besides ours, or instead of them.
+func startTransmission(t testing.TB, n *node, more map[string]any) *transmission {
 	t.Helper()
 	dir := t.TempDir()
-	settings, err := json.Marshal(map[string]any{
+	all := map[string]any{
 		"bind-address-ipv4":       n.ip,
 		"dht-enabled":             false,
 		"lpd-enabled":             false,
@@ -40,7 +42,9 @@ func startTransmission(t testing.TB, n *node) *transmission {
 		"rpc-bind-address":        n.ip,
 		"rpc-whitelist-enabled":   false,
 		"watch-dir-enabled":       false,
-	})
+	}
+	maps.Copy(all, more)
+	settings, err := json.Marshal(all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,10 +146,10 @@ func (d *transmission) waitComplete(limit time.Duration) {
 // transmissionWith starts c with its files below dir. Transmission 3.00
 // sometimes answers nothing any more after a torrent was added to it (one
 // start of forty on a busy machine): then it is started again.
-func transmissionWith(t testing.TB, n *node, c *content, dir string) *transmission {
+func transmissionWith(t testing.TB, n *node, c *content, dir string, more map[string]any) *transmission {
 	t.Helper()
 	for try := 1; ; try++ {
-		d := startTransmission(t, n)
+		d := startTransmission(t, n, more)
 		err := d.add(c, dir)
 		if err == nil {
 			return d
@@ -161,11 +165,11 @@ func transmissionWith(t testing.TB, n *node, c *content, dir string) *transmissi
 // seedTransmission seeds c from its original files.
 func seedTransmission(t testing.TB, n *node, c *content) {
 	t.Helper()
-	transmissionWith(t, n, c, c.dir).waitComplete(30 * time.Second)
+	transmissionWith(t, n, c, c.dir, nil).waitComplete(30 * time.Second)
 }
 
 // leechTransmission downloads c into dir and returns when it has all of it.
 func leechTransmission(t testing.TB, n *node, c *content, dir string) {
 	t.Helper()
-	transmissionWith(t, n, c, dir).waitComplete(leechLimit)
+	transmissionWith(t, n, c, dir, nil).waitComplete(leechLimit)
 }

@@ -80,21 +80,38 @@ func (r *run) dial(addr netip.AddrPort) (*peer, error) {
 }
 
 // dial connects to somebody who serves the torrent of an infohash, and is not us.
-func (s *Session) dial(ctx context.Context, addr netip.AddrPort, hash metainfo.Hash) (net.Conn, wire.Handshake, error) {
+// Who refuses one way of beginning is at once dialled again in the other.
+func (s *Session) dial(ctx context.Context, addr netip.AddrPort, hash metainfo.Hash) (conn net.Conn, hs wire.Handshake, err error) {
+	for _, w := range s.manners.of(addr, s.opts.Encryption) {
+		var refused bool
+		conn, hs, refused, err = s.dialIn(ctx, addr, hash, w)
+		if err == nil {
+			s.manners.learn(addr, w)
+		}
+		if !refused || ctx.Err() != nil {
+			break
+		}
+	}
+	return conn, hs, err
+}
+
+// dialIn dials in one way. Refused says that it may be the way that did not please.
+func (s *Session) dialIn(ctx context.Context, addr netip.AddrPort, hash metainfo.Hash, w manner) (conn net.Conn, hs wire.Handshake, refused bool, err error) {
 	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := s.opts.Network.Dial(dialling, addr)
+	socket, err := s.opts.Network.Dial(dialling, addr)
 	if err != nil {
-		return nil, wire.Handshake{}, err
+		return nil, hs, false, err
 	}
-	var hs wire.Handshake
 	err = guard(func() error { // the address and its place among the dials are given back even then
-		hs, err = s.shake(ctx, conn, func() error {
-			_, err := conn.Write(s.handshake(hash))
-			return err
-		})
+		if w == encryptedManner {
+			conn, hs, err = s.initiate(ctx, socket, hash)
+		} else {
+			conn, hs, err = s.shake(ctx, socket, hash)
+		}
 		return err
 	})
+	refused = err != nil
 	if err == nil && hs.InfoHash != [20]byte(hash) {
 		err = errStranger
 	}
@@ -102,39 +119,53 @@ func (s *Session) dial(ctx context.Context, addr netip.AddrPort, hash metainfo.H
 		err = errSelf
 	}
 	if err != nil {
-		conn.Close()
-		return nil, wire.Handshake{}, err
+		socket.Close()
+		return nil, hs, refused, err
 	}
-	return conn, hs, nil
+	return conn, hs, false, nil
 }
 
-// shake reads a peer's handshake within a time for the whole of it, after
-// before has sent ours, if it is our turn first.
-func (s *Session) shake(ctx context.Context, conn net.Conn, before func() error) (wire.Handshake, error) {
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+// shake sends our handshake and reads a peer's, within a time for the whole of it.
+func (s *Session) shake(ctx context.Context, conn net.Conn, hash metainfo.Hash) (net.Conn, wire.Handshake, error) {
+	stop, err := boundShake(ctx, conn, handshakeTimeout)
+	if err != nil {
+		return conn, wire.Handshake{}, err
+	}
 	defer stop()
-	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return wire.Handshake{}, err
+	if _, err := conn.Write(s.handshake(hash)); err != nil {
+		return conn, wire.Handshake{}, err
 	}
-	if before != nil {
-		if err := before(); err != nil {
-			return wire.Handshake{}, err
-		}
+	hs, _, err := readHandshake(conn)
+	if err != nil {
+		return conn, wire.Handshake{}, err
 	}
+	return conn, hs, conn.SetDeadline(time.Time{})
+}
+
+// boundShake sets an end to the handshakes of a connection: that of ctx, until
+// stop is called, and a time.
+func boundShake(ctx context.Context, conn net.Conn, limit time.Duration) (stop func() bool, err error) {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
+		return nil, err
+	}
+	return context.AfterFunc(ctx, func() { conn.Close() }), nil
+}
+
+// readHandshake reads a peer's handshake and no more. When it is none, it is a
+// *wire.ProtocolError, and read is what was read of it.
+func readHandshake(r io.Reader) (hs wire.Handshake, read []byte, err error) {
 	buf := make([]byte, wire.HandshakeLen)
 	for n := 0; ; {
-		k, err := conn.Read(buf[n:])
-		n += k
 		hs, perr := wire.ParseHandshake(buf[:n])
-		if perr == nil {
-			return hs, conn.SetDeadline(time.Time{})
-		}
 		if !errors.Is(perr, io.ErrUnexpectedEOF) {
-			return wire.Handshake{}, perr
+			return hs, buf[:n], perr
 		}
 		if err != nil {
-			return wire.Handshake{}, err
+			return hs, buf[:n], err
 		}
+		var k int
+		k, err = r.Read(buf[n:])
+		n += k
 	}
 }
 

@@ -165,6 +165,9 @@ type nodeOptions struct {
 	memory int64 // of the store, in bytes; default 64 MiB
 	link   simnet.Link
 	net    func(*simnet.Host) Network // nil: the host itself
+	// encrypts: Options.Encryption is meant. Without it connections are plain, as
+	// most scripted peers are, and keys and paddings are not of the seed.
+	encrypts bool
 }
 
 // node starts a session that listens on port 6881.
@@ -180,6 +183,9 @@ func (l *lab) node(o nodeOptions) *node {
 	}
 	book := &logBook{}
 	o.Store, o.Listen, o.Network, o.Logger = store, []string{":6881"}, h, slog.New(book)
+	if !o.encrypts {
+		o.Encryption = EncryptionOff
+	}
 	if o.net != nil {
 		o.Network = o.net(h)
 	}

@@ -85,7 +85,7 @@ func (a *acceptor) greeted(err error) {
 // the hands are shaken or will not be.
 func (a *acceptor) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, after func()) error {
 	defer conn.Close()
-	hs, err := a.shake(ctx, conn, after)
+	conn, hs, err := a.shake(ctx, conn, after)
 	if err != nil {
 		return err
 	}
@@ -120,9 +120,33 @@ func (a *acceptor) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort
 }
 
 // shake calls after whatever happens, so that no flood or bug keeps the place.
-func (a *acceptor) shake(ctx context.Context, conn net.Conn, after func()) (wire.Handshake, error) {
+func (a *acceptor) shake(ctx context.Context, conn net.Conn, after func()) (net.Conn, wire.Handshake, error) {
 	defer after()
-	return a.s.shake(ctx, conn, nil)
+	return a.s.accept(ctx, conn)
+}
+
+var errPlain = errors.New("wants a plain connection")
+
+// accept reads the handshake of somebody who has connected to us and begins in one
+// way or the other, within a time for the whole of it.
+func (s *Session) accept(ctx context.Context, conn net.Conn) (net.Conn, wire.Handshake, error) {
+	stop, err := boundShake(ctx, conn, handshakeTimeout)
+	if err != nil {
+		return conn, wire.Handshake{}, err
+	}
+	defer stop()
+	hs, read, err := readHandshake(conn)
+	var other *wire.ProtocolError
+	switch {
+	case errors.As(err, &other) && s.opts.Encryption != EncryptionOff:
+		conn, hs, err = s.receive(ctx, conn, read)
+	case err == nil && s.opts.Encryption == EncryptionRequire:
+		err = errPlain
+	}
+	if err != nil {
+		return conn, wire.Handshake{}, err
+	}
+	return conn, hs, conn.SetDeadline(time.Time{})
 }
 
 // greetings are the connections of a listener that have not shaken hands yet.

@@ -69,6 +69,8 @@ type Options struct {
 	// Local confines everything to loopback addresses: nothing is dialled or
 	// announced elsewhere.
 	Local bool
+	// Encryption says which connections are encrypted.
+	Encryption Encryption
 	// Network carries the connections with peers. Default: the operating system's.
 	Network Network
 	// Logger gets what happens; nil: nobody.

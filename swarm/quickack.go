@@ -17,7 +17,7 @@ type acker struct {
 }
 
 func newAcker(c net.Conn) acker {
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := socketOf(c).(*net.TCPConn)
 	if !ok {
 		return acker{}
 	}

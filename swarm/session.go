@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/thejerf/suture/v4"
+	"golang.org/x/time/rate"
 
 	"swarmfs/cache"
 	"swarmfs/metainfo"
@@ -37,6 +38,9 @@ type Session struct {
 	trackers  *tracker.Client
 	allotment allotment // what is completed behind readers
 
+	encrypting *rate.Limiter // of handshakes that are answered
+	manners    manners
+
 	mu       sync.Mutex
 	torrents map[metainfo.Hash]*Torrent
 	links    map[metainfo.Hash]*resolving
@@ -55,6 +59,7 @@ func New(o Options) (*Session, error) {
 		opts: o, log: o.Logger, started: time.Now(),
 		hashers: make(chan struct{}, hashWorkers()), dials: make(chan struct{}, maxDials),
 		torrents: map[metainfo.Hash]*Torrent{}, links: map[metainfo.Hash]*resolving{}, banned: banList{},
+		encrypting: rate.NewLimiter(encryptedPerSec, encryptedPerSec),
 	}
 	s.up.set(o.UploadLimit)
 	s.down.set(o.DownloadLimit)

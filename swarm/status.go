@@ -53,6 +53,8 @@ type AskedStatus struct {
 type PeerStatus struct {
 	Addr   netip.AddrPort
 	Client string // as the peer calls itself, or the code in its ID; "" if neither is known
+	// Protection is how the connection is hidden from bystanders.
+	Protection Protection
 	engine.PeerStatus
 }
 
@@ -99,7 +101,7 @@ func (r *run) inspect(q inspect) {
 	if q.connections {
 		for _, e := range r.eng.Peers() {
 			if p := r.peers[e.Peer]; p != nil {
-				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), PeerStatus: e})
+				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), Protection: protectionOf(p.conn), PeerStatus: e})
 			}
 		}
 	}

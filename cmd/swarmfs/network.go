@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"swarmfs/swarm"
 )
 
 // defaultListen is where BitTorrent clients have always listened. When it is
@@ -26,6 +28,7 @@ type networkFlags struct {
 	noLSD    bool
 	noPEX    bool
 	noMap    bool
+	encrypt  string
 	upload   int64 // bytes/s, 0: unlimited
 	download int64 // bytes/s, 0: unlimited
 }
@@ -38,6 +41,8 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noLSD, "no-lsd", false, "do not look for peers on the local network")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "do not exchange peer addresses with peers")
 	flags.BoolVar(&f.noMap, "no-port-mapping", false, "do not ask the router to forward the port")
+	f.encrypt = swarm.EncryptionPrefer.String()
+	flags.Var(choiceValue{&f.encrypt, []string{"prefer", "require", "off"}}, "encryption", "encrypt connections with peers that can, with all or not at all, or never")
 	flags.Var(sizeValue{bytes: &f.upload, suffix: "/s"}, "upload-limit", "most bytes to send each second, as in 5MiB; 0: no limit")
 	flags.Var(sizeValue{bytes: &f.download, suffix: "/s"}, "download-limit", "most bytes to fetch each second, as in 5MiB; 0: no limit")
 }

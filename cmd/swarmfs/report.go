@@ -123,7 +123,7 @@ func (t *shownTorrent) readReport(now time.Time, s swarm.ReadStatus) api.Read {
 
 func peerReport(p swarm.PeerStatus) api.Peer {
 	return api.Peer{
-		Address: p.Addr.String(), Client: p.Client,
+		Address: p.Addr.String(), Client: p.Client, Encryption: p.Protection.String(),
 		Choked: p.Choked, Interested: p.Interested, Choking: p.Choking, Interesting: p.Interesting, Snubbed: p.Snubbed,
 		Rate: p.Rate, Outstanding: p.Outstanding, Pieces: p.Pieces, Fetched: p.Received, Uploaded: p.Sent,
 	}

@@ -15,6 +15,11 @@ func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Ses
 	o.Listen = f.listen.addresses
 	o.UploadLimit, o.DownloadLimit = f.upload, f.download
 	o.Local = f.local()
+	encryption, err := swarm.ParseEncryption(f.encrypt)
+	if err != nil {
+		return nil, err
+	}
+	o.Encryption = encryption
 	o.Logger = log
 
 	s, err := swarm.New(o)

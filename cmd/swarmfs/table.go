@@ -122,14 +122,14 @@ func (p *printer) torrent(t *api.Torrent) {
 		return
 	}
 	p.line("")
-	p.line("    RATE OWES    HAS  FETCHED       UP STATE ADDRESS               CLIENT")
+	p.line("    RATE OWES    HAS  FETCHED       UP STATE  ADDRESS               CLIENT")
 	for i := range t.PeerList {
 		k := &t.PeerList[i]
-		p.line("%8s %4d %6s %8s %8s %-5s %-21s %s", shortBytes(int64(k.Rate)), k.Outstanding, percent(k.Pieces, t.Pieces),
+		p.line("%8s %4d %6s %8s %8s %-6s %-21s %s", shortBytes(int64(k.Rate)), k.Outstanding, percent(k.Pieces, t.Pieces),
 			shortBytes(k.Fetched), shortBytes(k.Uploaded), peerState(k), printable(k.Address), printable(k.Client))
 	}
 	p.line("STATE: c it chokes us, i we are interested, C we choke it, I it is interested,")
-	p.line("       s silent")
+	p.line("       s silent, e encrypted, h only the handshake was")
 }
 
 // reads says of the first n waiting reads what they wait for.
@@ -163,7 +163,15 @@ func peerState(p *api.Peer) string {
 	for _, x := range []struct {
 		holds  bool
 		letter string
-	}{{p.Choked, "c"}, {p.Interested, "i"}, {p.Choking, "C"}, {p.Interesting, "I"}, {p.Snubbed, "s"}} {
+	}{
+		{p.Choked, "c"},
+		{p.Interested, "i"},
+		{p.Choking, "C"},
+		{p.Interesting, "I"},
+		{p.Snubbed, "s"},
+		{p.Encryption == "rc4", "e"},
+		{p.Encryption == "handshake", "h"},
+	} {
 		if x.holds {
 			s += x.letter
 		}

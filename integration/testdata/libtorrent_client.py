@@ -2,6 +2,7 @@
 
 usage: libtorrent_client.py seed|leech LISTEN TORRENT SAVE_DIR
            [--limit BYTES_PER_S] [--have 0110...] [--no-utp] [--peer IP:PORT]...
+           [--set NAME=NUMBER]...
 
 Prints "ready" when a seeder seeds what it has (--have: a digit for each piece),
 "done" when a leecher has everything. Each line on standard input is answered by
@@ -55,14 +56,19 @@ def main():
     parser.add_argument("--have", default="")
     parser.add_argument("--no-utp", action="store_true")
     parser.add_argument("--peer", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
-    session = lt.session({
+    settings = {
         "listen_interfaces": args.listen, "enable_dht": False, "enable_lsd": False,
         "enable_upnp": False, "enable_natpmp": False,
         "enable_outgoing_utp": not args.no_utp,
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.tracker_notification
         | lt.alert.category_t.peer_notification | lt.alert.category_t.status_notification,
-    })
+    }
+    for setting in args.set:
+        name, number = setting.split("=")
+        settings[name] = type(settings.get(name, lt.default_settings()[name]))(int(number))
+    session = lt.session(settings)
     handle = session.add_torrent(parameters(args))
     if args.limit:
         # The session's own limit does not hold for peers in the local network.

@@ -211,6 +211,7 @@ type Asked struct {
 type Peer struct {
 	Address     string  `json:"address"`
 	Client      string  `json:"client"`
+	Encryption  string  `json:"encryption"`  // none, handshake or rc4
 	Choked      bool    `json:"choked"`      // it chokes us
 	Interested  bool    `json:"interested"`  // we are interested in it
 	Choking     bool    `json:"choking"`     // we choke it
