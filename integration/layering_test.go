@@ -69,6 +69,12 @@ var rules = []rule{
 		"how metadata is fetched is decided by messages and moments alone",
 	},
 	{
+		"swarm/webseed",
+		[]string{"metainfo"},
+		[]string{"github.com/hanwen/go-fuse/v2/..."},
+		"a web seed's requests are planned from the torrent alone; who wants what is decided elsewhere",
+	},
+	{
 		"swarm/tracker",
 		[]string{"swarm/bencoding"},
 		[]string{"github.com/hanwen/go-fuse/v2/..."},

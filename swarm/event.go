@@ -20,6 +20,11 @@ type (
 		p   *peer
 		err error
 	}
+	// webLeft: a web seed's goroutine has ended.
+	webLeft struct {
+		p   *webPeer
+		err error
+	}
 	// received: a peer sent a message that is neither piece nor extended. Data
 	// is the event's own copy.
 	received struct {

@@ -35,6 +35,7 @@ type run struct {
 	dirty      []*peer
 	background background
 	withheld   withheld
+	web        webSeeds
 
 	// Shared; safe for concurrent use.
 	drafts drafts
@@ -56,6 +57,7 @@ func newRun(ctx context.Context, t *Torrent) *run {
 		drafts: drafts{volume: t.volume, open: map[int]draft{}},
 	}
 	r.addrs.init(t.session.opts.MaxPeers)
+	r.web.init(t.meta, t.log)
 	return r
 }
 
@@ -93,6 +95,7 @@ func (r *run) loop() error {
 		r.eng.Tick(now)
 		r.yield(now)
 		r.connect(now)
+		r.joinWebSeeds(now)
 		r.perform()
 		r.t.publish(r)
 		timer.Reset(r.untilWake(now, r.watchReads(now)))
@@ -100,7 +103,7 @@ func (r *run) loop() error {
 }
 
 // Even when nothing is due the loop looks round this often: for addresses whose
-// back-off has passed.
+// back-off has passed, and web seeds whose rest is over.
 const maxSleep = 5 * time.Second
 
 func (r *run) untilWake(now, look time.Time) time.Duration {
@@ -173,6 +176,8 @@ func (r *run) apply(now time.Time, ev event) {
 		r.joined(now, ev.p)
 	case left:
 		r.left(now, ev)
+	case webLeft:
+		r.webLeft(now, ev)
 	case repinned:
 		r.repin(now)
 	case inspect:
@@ -223,9 +228,13 @@ func (r *run) perform() {
 		p.out.signal()
 	}
 	r.dirty = r.dirty[:0]
+	r.web.signal()
 }
 
 func (r *run) send(a *engine.Action) {
+	if r.sendWeb(a.Peer, a.Msg) {
+		return
+	}
 	p := r.peers[a.Peer]
 	if p == nil || p.gone {
 		return
@@ -249,6 +258,9 @@ func (r *run) send(a *engine.Action) {
 }
 
 func (r *run) drop(a *engine.Action) {
+	if r.dropWeb(a) {
+		return
+	}
 	p := r.peers[a.Peer]
 	addr, known := r.departed[a.Peer]
 	if p != nil {

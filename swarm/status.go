@@ -45,17 +45,32 @@ type ReadStatus struct {
 // them.
 type AskedStatus struct {
 	Addr   netip.AddrPort
+	URL    string // of a web seed, which has no Addr, without its secrets
 	Blocks int
 	Since  time.Time // of the oldest request among them
 }
 
+// Name is how users know the peer: its address, or the URL of a web seed.
+func (a AskedStatus) Name() string { return peerName(a.Addr, a.URL) }
+
 // PeerStatus is one connection.
 type PeerStatus struct {
 	Addr   netip.AddrPort
+	URL    string // of a web seed, which has no Addr, without its secrets
 	Client string // as the peer calls itself, or the code in its ID; "" if neither is known
 	// Protection is how the connection is hidden from bystanders.
 	Protection Protection
 	engine.PeerStatus
+}
+
+// Name is how users know the peer: its address, or the URL of a web seed.
+func (p PeerStatus) Name() string { return peerName(p.Addr, p.URL) }
+
+func peerName(addr netip.AddrPort, url string) string {
+	if url != "" {
+		return url
+	}
+	return addr.String()
 }
 
 // maxReads is how many waiting reads a Status describes. Each costs a look at
@@ -102,6 +117,8 @@ func (r *run) inspect(q inspect) {
 		for _, e := range r.eng.Peers() {
 			if p := r.peers[e.Peer]; p != nil {
 				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), Protection: protectionOf(p.conn), PeerStatus: e})
+			} else if p := r.web.joined[e.Peer]; p != nil {
+				st.Connections = append(st.Connections, PeerStatus{URL: p.seed.shown, PeerStatus: e})
 			}
 		}
 	}
@@ -137,6 +154,8 @@ func (r *run) readStatus(w *waiter) ReadStatus {
 	for _, a := range why.Asked {
 		if p := r.peers[a.Peer]; p != nil {
 			st.Asked = append(st.Asked, AskedStatus{Addr: p.addr, Blocks: a.Blocks, Since: a.Since})
+		} else if p := r.web.joined[a.Peer]; p != nil {
+			st.Asked = append(st.Asked, AskedStatus{URL: p.seed.shown, Blocks: a.Blocks, Since: a.Since})
 		}
 	}
 	return st
@@ -242,7 +261,7 @@ func askedText(now time.Time, asked []AskedStatus) string {
 			parts = append(parts, "…")
 			break
 		}
-		parts = append(parts, a.Addr.String()+" "+now.Sub(a.Since).Round(100*time.Millisecond).String()+" ago")
+		parts = append(parts, a.Name()+" "+now.Sub(a.Since).Round(100*time.Millisecond).String()+" ago")
 	}
 	return strings.Join(parts, ", ")
 }

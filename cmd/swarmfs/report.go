@@ -116,14 +116,18 @@ func (t *shownTorrent) readReport(now time.Time, s swarm.ReadStatus) api.Read {
 		Availability: s.Availability, Received: s.Received, Blocks: s.Blocks, Verifying: s.Verifying, Asked: []api.Asked{},
 	}
 	for _, a := range s.Asked {
-		r.Asked = append(r.Asked, api.Asked{Address: a.Addr.String(), Blocks: a.Blocks, Since: a.Since.UTC(), Waited: seconds(now.Sub(a.Since))})
+		r.Asked = append(r.Asked, api.Asked{Address: a.Name(), Blocks: a.Blocks, Since: a.Since.UTC(), Waited: seconds(now.Sub(a.Since))})
 	}
 	return r
 }
 
 func peerReport(p swarm.PeerStatus) api.Peer {
+	client := p.Client
+	if p.URL != "" {
+		client = "web seed"
+	}
 	return api.Peer{
-		Address: p.Addr.String(), Client: p.Client, Encryption: p.Protection.String(),
+		Address: p.Name(), Client: client, Encryption: p.Protection.String(),
 		Choked: p.Choked, Interested: p.Interested, Choking: p.Choking, Interesting: p.Interesting, Snubbed: p.Snubbed,
 		Rate: p.Rate, Outstanding: p.Outstanding, Pieces: p.Pieces, Fetched: p.Received, Uploaded: p.Sent,
 	}

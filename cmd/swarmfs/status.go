@@ -157,7 +157,7 @@ func readText(r *api.Read, peers int) string {
 	switch {
 	case r.Verifying:
 		return s + ", being verified"
-	case peers == 0:
+	case peers == 0 && r.Availability == 0:
 		return s + ", no peers"
 	case r.Availability == 0:
 		return s + fmt.Sprintf(", none of %s has it", plural(peers, "peer"))

@@ -23,7 +23,7 @@ const (
 	// with block digests when Digests is set.
 	Verify
 	// Drop asks to close the connection to Peer for Reason, and not to let the
-	// address in again when Ban is set.
+	// address in again when Ban is set: what it sent of Piece does not verify.
 	Drop
 	// Completed says that the last missing piece was verified.
 	Completed

@@ -51,7 +51,7 @@ func (e *Engine) failed(t *partial, digests []BlockDigest) {
 			alone = alone && t.blocks[i].from == t.blocks[0].from
 		}
 		if alone {
-			e.convict(t.blocks[0].from)
+			e.convict(t.blocks[0].from, t.piece)
 		} else {
 			e.suspect(t, digests)
 		}
@@ -97,15 +97,15 @@ func (e *Engine) acquit(t *partial, digests []BlockDigest) bool {
 	for _, s := range e.ban.suspects[t.piece] {
 		if s.block < len(digests) && digests[s.block] != s.digest && !slices.Contains(guilty, s.peer) {
 			guilty = append(guilty, s.peer)
-			e.convict(s.peer)
+			e.convict(s.peer, t.piece)
 		}
 	}
 	e.ban.forget(t.piece)
 	return len(guilty) > 0
 }
 
-// convict bans a peer, gone or not: the driver knows its address.
-func (e *Engine) convict(id PeerID) {
+// convict bans a peer for a piece, gone or not: the driver knows its address.
+func (e *Engine) convict(id PeerID, piece int) {
 	p := e.byID[id]
 	if p != nil && p.dropped {
 		return
@@ -115,7 +115,7 @@ func (e *Engine) convict(id PeerID) {
 		p.dropped = true
 		e.setIdle(p)
 	}
-	e.out = append(e.out, Action{Kind: Drop, Peer: id, Ban: true, Reason: "sent a block that does not verify"})
+	e.out = append(e.out, Action{Kind: Drop, Peer: id, Piece: piece, Ban: true, Reason: "sent a block that does not verify"})
 }
 
 // setIdle gives back what is asked of a peer that is about to go.

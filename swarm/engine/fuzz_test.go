@@ -114,7 +114,10 @@ func (h *fuzzed) step() {
 	switch in.pick(15) {
 	case 0, 1:
 		h.next++
-		e.PeerJoined(h.now, h.next, Caps{Fast: in.pick(2) == 1, DontHave: in.byte() % 3, MaxRequests: in.pick(300)})
+		c := Caps{Fast: in.pick(2) == 1}
+		b := in.byte()
+		c.DontHave, c.Stream, c.MaxRequests = b%3, b >= 192, in.pick(300)
+		e.PeerJoined(h.now, h.next, c)
 	case 2, 3, 4, 5:
 		e.Message(h.now, h.peer(), h.message())
 	case 6:

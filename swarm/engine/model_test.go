@@ -247,7 +247,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 			r := &remote{fast: rapid.Bool().Draw(t, "fast"), choking: true, has: NewBitmap(h.layout.NumPieces())}
 			h.peers[h.nextID] = r
 			h.ids = append(h.ids, h.nextID)
-			h.e.PeerJoined(h.now, h.nextID, Caps{Fast: r.fast})
+			h.e.PeerJoined(h.now, h.nextID, Caps{Fast: r.fast, Stream: rapid.Bool().Draw(t, "stream")})
 		},
 		"leave": func(t *rapid.T) { id, _ := h.anyPeer(t); h.leave(id) },
 		"bitfield": func(t *rapid.T) {

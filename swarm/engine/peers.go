@@ -15,6 +15,8 @@ type Caps struct {
 	DontHave uint8
 	// MaxRequests is what the peer said it queues (reqq, BEP 10), 0 if unknown.
 	MaxRequests int
+	// Stream: it sends what lies in one run much more cheaply than what does not.
+	Stream bool
 }
 
 // peer is one connection as the engine sees it.
@@ -54,6 +56,7 @@ type peer struct {
 	rejects    int   // in a row
 	reported   int   // breaches in a row that may be bad luck
 	received   int64
+	last       int // the piece of which it was asked for a block last
 
 	// Upload.
 	choking   bool // we choke it

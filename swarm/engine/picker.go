@@ -75,10 +75,11 @@ func (e *Engine) mayAsk(p *peer) bool {
 }
 
 // askNext asks p for the next free block of t; for all of them, as far as p
-// takes so many, if the piece failed before: then one peer is to send it whole.
+// takes so many, if the piece failed before: then one peer is to send it whole. So
+// is a peer that has pieces of its own.
 func (e *Engine) askNext(at time.Duration, p *peer, t *partial) {
 	e.ask(at, p, t, e.take(t, p))
-	if !e.ban.suspected(t.piece) {
+	if !e.ban.suspected(t.piece) && (e.tier(t.piece) == tierBlocked || !e.ownPieces(p)) {
 		return
 	}
 	for t.free > 0 && p.requests.len() < e.maxDepth(p) {
@@ -93,6 +94,7 @@ func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 	if p.owes() == 0 {
 		p.rate.begin(at)
 	}
+	p.last = t.piece
 	p.requests.push(request{
 		piece: t.piece, block: b, at: at, due: at + e.finish(p, 1), bare: p.requests.len() < bareQueue,
 	})
@@ -198,6 +200,11 @@ func (e *Engine) openOr(piece int, want tier) *partial {
 // reads. A slow peer leaves to the others what the readers get to before it
 // would deliver.
 func (e *Engine) pickAhead(at time.Duration, p *peer) *partial {
+	if e.ownPieces(p) {
+		if t := e.pickRun(p); t != nil {
+			return t
+		}
+	}
 	best, distance, weighed := -1, 0, 0
 	late := e.lateness(p)
 	for _, r := range e.readers {
@@ -237,8 +244,11 @@ func (e *Engine) pickAhead(at time.Duration, p *peer) *partial {
 
 // lateness is how many pieces all peers together deliver while p delivers one
 // block; none when it is less than one.
-func (e *Engine) lateness(p *peer) int {
-	pieces := e.finish(p, 1).Seconds() * e.together / float64(e.layout.PieceLength)
+func (e *Engine) lateness(p *peer) int { return e.latePieces(p, 1) }
+
+// latePieces is the same while p delivers so many blocks.
+func (e *Engine) latePieces(p *peer, blocks int) int {
+	pieces := e.finish(p, blocks).Seconds() * e.together / float64(e.layout.PieceLength)
 	if pieces < 1 {
 		return 0
 	}
@@ -283,8 +293,10 @@ func (e *Engine) pickBackground(p *peer) *partial {
 	if e.background == nil {
 		return nil
 	}
-	if t := e.pickLoose(p, tierBackground); t != nil {
-		return t
+	if !e.ownPieces(p) {
+		if t := e.pickLoose(p, tierBackground); t != nil {
+			return t
+		}
 	}
 	begun := len(e.loose)
 	if p.requests.len() > 0 && (2*begun >= 3*len(e.peers) || int64(begun)*e.layout.PieceLength >= maxLoose) {
@@ -293,10 +305,13 @@ func (e *Engine) pickBackground(p *peer) *partial {
 	if i := e.rarestOf(p); i >= 0 {
 		return e.openPartial(i, tierBackground)
 	}
-	return nil
+	return e.pickLoose(p, tierBackground)
 }
 
 func (e *Engine) rarestOf(p *peer) int {
+	if next := e.nextInRun(p); next >= 0 {
+		return next
+	}
 	list := e.rarest.order
 	if !p.seed && len(list) > 0 {
 		list = list[e.rarest.start[1]:] // the others have no copy but at seeds
