@@ -77,6 +77,8 @@ type (
 	stalled struct{ w *waiter }
 	// looks: a reader moved on; its newest window is in the reader.
 	looks struct{ r *Reader }
+	// reshared: what may be uploaded has changed.
+	reshared struct{}
 	// repinned: other pieces are pinned now.
 	repinned struct{}
 	// inspect: somebody asks how the torrent is. There is room for the answer.

@@ -66,19 +66,21 @@ func (t *throttle) wait(ctx context.Context, n int) error {
 	}
 }
 
-// Limits are bounds on the payload of all peers together, in bytes a second; 0
-// is no limit.
+// Limits are bounds on the payload of all peers of a session, or of a torrent,
+// together, in bytes a second; 0 is no limit.
 type Limits struct{ Upload, Download int64 }
 
 // Limits returns the limits in force.
 func (s *Session) Limits() Limits { return Limits{Upload: s.up.perSec(), Download: s.down.perSec()} }
 
 // SetLimits changes the limits, also for transfers that wait for them now.
-func (s *Session) SetLimits(l Limits) {
-	if l.Upload != s.up.perSec() {
-		s.up.set(l.Upload)
+func (s *Session) SetLimits(l Limits) { l.into(&s.up, &s.down) }
+
+func (l Limits) into(up, down *throttle) {
+	if l.Upload != up.perSec() {
+		up.set(l.Upload)
 	}
-	if l.Download != s.down.perSec() {
-		s.down.set(l.Download)
+	if l.Download != down.perSec() {
+		down.set(l.Download)
 	}
 }

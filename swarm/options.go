@@ -61,6 +61,8 @@ type Options struct {
 	// UploadLimit and DownloadLimit bound the payload of all peers together, in
 	// bytes a second. 0 means no limit.
 	UploadLimit, DownloadLimit int64
+	// Seeding says how long torrents are uploaded that have no rule of their own.
+	Seeding Seeding
 	// UploadSlots is how many peers of a torrent may download from us at a time.
 	// Default 8.
 	UploadSlots int
@@ -127,6 +129,9 @@ type AddOptions struct {
 	// Quiet keeps the torrent from its trackers until Announce is called: for
 	// files whose pieces are still being looked at.
 	Quiet bool
+	// Uploaded and Downloaded are the payload of earlier runs, in bytes, which
+	// SeedRatio counts too.
+	Uploaded, Downloaded int64
 	// Peers are addresses to connect to at once.
 	Peers []netip.AddrPort
 }

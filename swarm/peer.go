@@ -91,7 +91,7 @@ func (p *peer) readLoop() error {
 			if in.n < len(in.buf) && p.asked.some() { // nothing more is there, and more is to come
 				acks.ack()
 			}
-			if err := p.run.t.session.down.wait(p.ctx, n); err != nil {
+			if err := errors.Join(p.run.t.sharing.down.wait(p.ctx, n), p.run.t.session.down.wait(p.ctx, n)); err != nil {
 				return err
 			}
 			if err := in.parse(); err != nil {
@@ -316,7 +316,7 @@ func (p *peer) sendBlocks(buf []byte, list []wire.Message) ([]byte, error) {
 		done.blocks++
 		done.bytes += int(m.Length)
 	}
-	if err := p.run.t.session.up.wait(p.ctx, done.bytes); err != nil {
+	if err := errors.Join(p.run.t.sharing.up.wait(p.ctx, done.bytes), p.run.t.session.up.wait(p.ctx, done.bytes)); err != nil {
 		return buf, err
 	}
 	if err := p.write(buf); err != nil {

@@ -54,6 +54,9 @@ func (t *Torrent) Open(file int) (*Reader, error) {
 	for i := range r.ids {
 		r.ids[i] = t.newReaderID()
 	}
+	if t.sharing.opened() {
+		t.tryTell(reshared{})
+	}
 	return r, nil
 }
 
@@ -108,6 +111,7 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 // Close ends the Reader's interest. Reads that wait are not woken by it.
 func (r *Reader) Close() error {
 	if r.closed.CompareAndSwap(false, true) {
+		r.t.sharing.closed(time.Now())
 		r.t.tell(closed{r})
 	}
 	return nil

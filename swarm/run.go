@@ -94,11 +94,12 @@ func (r *run) loop() error {
 		now := time.Now()
 		r.eng.Tick(now)
 		r.yield(now)
+		again := r.share(now)
 		r.connect(now)
 		r.joinWebSeeds(now)
 		r.perform()
 		r.t.publish(r)
-		timer.Reset(r.untilWake(now, r.watchReads(now)))
+		timer.Reset(r.untilWake(now, r.watchReads(now), again))
 	}
 }
 
@@ -106,9 +107,9 @@ func (r *run) loop() error {
 // back-off has passed, and web seeds whose rest is over.
 const maxSleep = 5 * time.Second
 
-func (r *run) untilWake(now, look time.Time) time.Duration {
+func (r *run) untilWake(now, look, share time.Time) time.Duration {
 	d := maxSleep
-	for _, next := range [...]time.Time{look, r.eng.NextWake()} {
+	for _, next := range [...]time.Time{look, share, r.eng.NextWake()} {
 		if !next.IsZero() {
 			d = min(d, next.Sub(now))
 		}
@@ -178,6 +179,7 @@ func (r *run) apply(now time.Time, ev event) {
 		r.left(now, ev)
 	case webLeft:
 		r.webLeft(now, ev)
+	case reshared: // share looks whenever anything comes
 	case repinned:
 		r.repin(now)
 	case inspect:

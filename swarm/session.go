@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/thejerf/suture/v4"
@@ -37,6 +38,7 @@ type Session struct {
 	dials     chan struct{} // a place for each connection being opened
 	trackers  *tracker.Client
 	allotment allotment // what is completed behind readers
+	seeding   atomic.Pointer[Seeding]
 
 	encrypting *rate.Limiter // of handshakes that are answered
 	manners    manners
@@ -63,6 +65,7 @@ func New(o Options) (*Session, error) {
 	}
 	s.up.set(o.UploadLimit)
 	s.down.set(o.DownloadLimit)
+	s.seeding.Store(&o.Seeding)
 	copy(s.peerID[:], "-SF0100-")
 	if _, err := rand.Read(s.peerID[8:]); err != nil {
 		return nil, fmt.Errorf("make a peer id: %w", err)

@@ -33,6 +33,7 @@ type Torrent struct {
 	roomPosted atomic.Bool
 	unasked    atomic.Int64 // bytes of blocks that nobody asked for
 	search     *search
+	sharing    sharing
 
 	pinning sync.Mutex // held while pins change, around mu
 
@@ -65,6 +66,7 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 		log:    s.log.With("torrent", meta.Info.Hash.String()[:8]),
 		closed: make(chan struct{}), next: make(chan struct{}),
 	}
+	t.sharing.init(time.Now())
 	t.search = newSearch(s, t.log, meta.Info.Hash, meta.Trackers, t.account)
 	if !o.Quiet {
 		t.Announce()

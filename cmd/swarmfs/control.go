@@ -13,6 +13,7 @@ import (
 
 	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/metainfo"
+	"swarmfs/swarm"
 )
 
 // control puts the control socket into the tree of services. Without one the
@@ -131,15 +132,18 @@ func (m *mounter) replaceShown(list []*shownTorrent) {
 func (c *controller) Limit(_ context.Context, r api.LimitRequest) (api.Limits, error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	l := c.session.Limits()
-	for _, set := range []struct{ to, limit *int64 }{{r.Upload, &l.Upload}, {r.Download, &l.Download}} {
-		if set.to == nil {
-			continue
+	if r.Torrent != (api.Target{}) {
+		return c.limitTorrent(r)
+	}
+	l, err := changedLimits(c.session.Limits(), r)
+	if err != nil {
+		return api.Limits{}, err
+	}
+	seeding := c.session.Seeding()
+	if r.Seed != nil {
+		if seeding, err = swarm.ParseSeeding(*r.Seed); err != nil {
+			return api.Limits{}, failf(exitUsage, "limit --seed %s: %w", printable(*r.Seed), err)
 		}
-		if *set.to < 0 {
-			return api.Limits{}, failf(exitUsage, "limit: %d bytes a second is less than none", *set.to)
-		}
-		*set.limit = *set.to
 	}
 	if r.CacheSize != nil {
 		if err := c.store.SetBudget(*r.CacheSize); err != nil {
@@ -147,12 +151,62 @@ func (c *controller) Limit(_ context.Context, r api.LimitRequest) (api.Limits, e
 		}
 	}
 	c.session.SetLimits(l)
+	c.session.SetSeeding(seeding)
 	return c.limits(), nil
 }
 
+// changedLimits are l with the rates that r changes.
+func changedLimits(l swarm.Limits, r api.LimitRequest) (swarm.Limits, error) {
+	for _, set := range []struct{ to, limit *int64 }{{r.Upload, &l.Upload}, {r.Download, &l.Download}} {
+		if set.to == nil {
+			continue
+		}
+		if *set.to < 0 {
+			return l, failf(exitUsage, "limit: %d bytes a second is less than none", *set.to)
+		}
+		*set.limit = *set.to
+	}
+	return l, nil
+}
+
+// limitTorrent changes the limits of one torrent.
+func (c *controller) limitTorrent(r api.LimitRequest) (api.Limits, error) {
+	p, err := c.find(r.Torrent)
+	if err != nil {
+		return api.Limits{}, err
+	}
+	if p.node != metainfo.Root {
+		return api.Limits{}, failf(exitUsage, "limit %s: it is a part of %s: give the torrent", r.Torrent.Arg, p.torrent.name)
+	}
+	if r.CacheSize != nil {
+		return api.Limits{}, failf(exitUsage, "limit --cache-size: the cache is that of all torrents")
+	}
+	run := p.torrent.run
+	l, err := changedLimits(run.Limits(), r)
+	if err != nil {
+		return api.Limits{}, err
+	}
+	if r.Seed != nil {
+		var own *swarm.Seeding
+		if *r.Seed != seedDefault {
+			s, err := swarm.ParseSeeding(*r.Seed)
+			if err != nil {
+				return api.Limits{}, failf(exitUsage, "limit --seed %s: %w, or %s", printable(*r.Seed), err, seedDefault)
+			}
+			own = &s
+		}
+		run.SetSeeding(own)
+	}
+	run.SetLimits(l)
+	return api.Limits{Upload: l.Upload, Download: l.Download, CacheSize: c.store.Stats().Budget, Seed: run.Seeding().String()}, nil
+}
+
+// seedDefault has a torrent seeded as all are.
+const seedDefault = "default"
+
 func (m *mounter) limits() api.Limits {
 	l := m.session.Limits()
-	return api.Limits{Upload: l.Upload, Download: l.Download, CacheSize: m.store.Stats().Budget}
+	return api.Limits{Upload: l.Upload, Download: l.Download, CacheSize: m.store.Stats().Budget, Seed: m.session.Seeding().String()}
 }
 
 // place is a torrent in the mount, or a file or folder in it.

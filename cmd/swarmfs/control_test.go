@@ -315,10 +315,10 @@ func TestLimitsAreSetOneByOne(t *testing.T) {
 		r    api.LimitRequest
 		want api.Limits
 	}{
-		{api.LimitRequest{}, api.Limits{}},
-		{api.LimitRequest{Upload: new(int64(5))}, api.Limits{Upload: 5}},
-		{api.LimitRequest{Download: new(int64(6))}, api.Limits{Upload: 5, Download: 6}},
-		{api.LimitRequest{Upload: new(int64(0))}, api.Limits{Download: 6}},
+		{api.LimitRequest{}, api.Limits{Seed: "while-cached"}},
+		{api.LimitRequest{Upload: new(int64(5))}, api.Limits{Upload: 5, Seed: "while-cached"}},
+		{api.LimitRequest{Download: new(int64(6))}, api.Limits{Upload: 5, Download: 6, Seed: "while-cached"}},
+		{api.LimitRequest{Upload: new(int64(0)), Seed: new("off")}, api.Limits{Download: 6, Seed: "off"}},
 	} {
 		got, err := c.Limit(t.Context(), tc.r)
 		if err != nil || got != tc.want {
@@ -333,11 +333,50 @@ func TestLimitsAreSetOneByOne(t *testing.T) {
 	}
 }
 
+func TestATorrentHasLimitsOfItsOwn(t *testing.T) {
+	one := torrentOf(t, "one", map[string]string{"f": "x"})
+	c, _ := daemonAt(t, t.TempDir(), 0, one, torrentOf(t, "two", map[string]string{"f": "y"}))
+	of := api.Target{Arg: "one"}
+	for _, tc := range []struct {
+		r    api.LimitRequest
+		want api.Limits
+	}{
+		{api.LimitRequest{Torrent: of}, api.Limits{Seed: "while-cached"}},
+		{api.LimitRequest{Torrent: of, Upload: new(int64(5)), Seed: new("ratio:2")}, api.Limits{Upload: 5, Seed: "ratio:2"}},
+		{api.LimitRequest{Seed: new("off")}, api.Limits{Seed: "off"}},
+		{api.LimitRequest{Torrent: of, Download: new(int64(6))}, api.Limits{Upload: 5, Download: 6, Seed: "ratio:2"}},
+		{api.LimitRequest{Torrent: of, Seed: new("default")}, api.Limits{Upload: 5, Download: 6, Seed: "off"}},
+	} {
+		if got, err := c.Limit(t.Context(), tc.r); err != nil || got != tc.want {
+			t.Errorf("got %+v, %v, want %+v", got, err, tc.want)
+		}
+	}
+	st, err := c.Status(t.Context(), api.Target{})
+	if err != nil || len(st.Torrents) != 2 || st.Limits.Upload != 0 {
+		t.Fatalf("status: got %+v, %v", st, err)
+	}
+	for _, s := range st.Torrents {
+		if own := s.Name == "one"; s.Seed != "off" || (s.UploadLimit == 5) != own || (s.DownloadLimit == 6) != own {
+			t.Errorf("status of %s: %s, %d, %d", s.Name, s.Seed, s.UploadLimit, s.DownloadLimit)
+		}
+	}
+	for _, r := range []api.LimitRequest{
+		{Torrent: of, Upload: new(int64(-1))}, {Torrent: of, CacheSize: new(int64(1))}, {Torrent: of, Seed: new("on")}, {Seed: new("default")},
+	} {
+		if _, err := c.Limit(t.Context(), r); exitCode(err) != exitUsage {
+			t.Errorf("%+v: got %v", r, err)
+		}
+	}
+	if _, err := c.Limit(t.Context(), api.LimitRequest{Torrent: api.Target{Arg: "three"}}); exitCode(err) != exitInput {
+		t.Errorf("of no torrent: got %v", err)
+	}
+}
+
 func TestTheCacheSizeIsALimit(t *testing.T) {
 	c, _ := daemonAt(t, t.TempDir(), 64<<20)
 	for _, size := range []int64{32 << 20, 0, 128 << 20} {
 		got, err := c.Limit(t.Context(), api.LimitRequest{CacheSize: &size})
-		if err != nil || got != (api.Limits{CacheSize: size}) {
+		if err != nil || got != (api.Limits{CacheSize: size, Seed: "while-cached"}) {
 			t.Errorf("%d: got %+v, %v", size, got, err)
 		}
 		if st, err := c.Status(t.Context(), api.Target{}); err != nil || st.Limits.CacheSize != size || st.Cache.Budget != size {
@@ -347,7 +386,7 @@ func TestTheCacheSizeIsALimit(t *testing.T) {
 	if _, err := c.Limit(t.Context(), api.LimitRequest{CacheSize: new(int64(-1)), Upload: new(int64(5))}); exitCode(err) != exitData {
 		t.Errorf("a negative size: got %v", err)
 	}
-	if got, err := c.Limit(t.Context(), api.LimitRequest{}); err != nil || got != (api.Limits{CacheSize: 128 << 20}) {
+	if got, err := c.Limit(t.Context(), api.LimitRequest{}); err != nil || got != (api.Limits{CacheSize: 128 << 20, Seed: "while-cached"}) {
 		t.Errorf("after a refusal: got %+v, %v", got, err)
 	}
 }

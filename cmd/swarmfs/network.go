@@ -31,6 +31,7 @@ type networkFlags struct {
 	encrypt  string
 	upload   int64 // bytes/s, 0: unlimited
 	download int64 // bytes/s, 0: unlimited
+	seed     swarm.Seeding
 }
 
 func (f *networkFlags) register(flags *pflag.FlagSet) {
@@ -45,6 +46,7 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.Var(choiceValue{&f.encrypt, []string{"prefer", "require", "off"}}, "encryption", "encrypt connections with peers that can, with all or not at all, or never")
 	flags.Var(sizeValue{bytes: &f.upload, suffix: "/s"}, "upload-limit", "most bytes to send each second, as in 5MiB; 0: no limit")
 	flags.Var(sizeValue{bytes: &f.download, suffix: "/s"}, "download-limit", "most bytes to fetch each second, as in 5MiB; 0: no limit")
+	flags.Var(seedValue{&f.seed}, "seed", "how long to upload what is held: off, while-open, while-cached, ratio:R or time:T")
 }
 
 // local reports whether nothing may be sent beyond this machine.

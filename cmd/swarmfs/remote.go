@@ -186,15 +186,24 @@ func each(done string, do func(*api.Client, context.Context, api.Target) (api.Do
 
 func newLimit(std *streams) *cobra.Command {
 	var upload, download, cacheSize int64
+	var seed string
 	r := newRemote(std, &cobra.Command{
-		Use:   "limit [flags]",
-		Short: "Show or change the limits of a running mount",
+		Use:   "limit [flags] [TORRENT]",
+		Short: "Show or change the limits of a running mount, or of a torrent in it",
 		Long: "Change the limits of a running mount, for as long as it runs, and show those in force.\n" +
-			"Without flags they are shown only. A smaller cache is one within a minute.",
-		Example: "  swarmfs limit --upload 2MiB --download 0",
-		Args:    argCount(0, 0),
-	}, func(ctx context.Context, r *remote, mount *api.Client, _ []string) error {
+			"Without flags they are shown only. A smaller cache is one within a minute. With a\n" +
+			"TORRENT, by name, infohash or path, its own limits, which hold beside those of all.",
+		Example: "  swarmfs limit --upload 2MiB --download 0\n" +
+			"  swarmfs limit --seed ratio:2 film",
+		Args: argCount(0, 1),
+	}, func(ctx context.Context, r *remote, mount *api.Client, args []string) error {
 		var request api.LimitRequest
+		if len(args) > 0 {
+			request.Torrent = target(args[0])
+		}
+		if r.Flags().Changed("seed") {
+			request.Seed = &seed
+		}
 		if r.Flags().Changed("upload") {
 			request.Upload = &upload
 		}
@@ -208,13 +217,18 @@ func newLimit(std *streams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(r.std.out, "limits: %s; cache on disk %s\n", ratesText(l), formatSize(l.CacheSize)); err != nil {
+		line := fmt.Sprintf("limits: %s; seed %s; cache on disk %s", ratesText(l), l.Seed, formatSize(l.CacheSize))
+		if len(args) > 0 {
+			line = fmt.Sprintf("limits of %s: %s; seed %s", args[0], ratesText(l), l.Seed)
+		}
+		if _, err := fmt.Fprintln(r.std.out, printable(line)); err != nil {
 			return fmt.Errorf("limit: %w", err)
 		}
 		return nil
 	})
 	r.Flags().Var(sizeValue{bytes: &upload, suffix: "/s"}, "upload", "most bytes to send each second, as in 5MiB; 0: no limit")
 	r.Flags().Var(sizeValue{bytes: &download, suffix: "/s"}, "download", "most bytes to fetch each second, as in 5MiB; 0: no limit")
+	r.Flags().StringVar(&seed, "seed", "", "how long to upload what is held, as mount --seed; `default` of a torrent: as all")
 	r.Flags().Var(sizeValue{bytes: &cacheSize}, "cache-size", "disk space for the cache; 0: memory only")
 	return r.Command
 }

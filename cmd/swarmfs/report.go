@@ -73,7 +73,10 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 		BytesFetched: s.Downloaded + s.Duplicate + s.Unasked, BytesWasted: s.Failed + s.Unasked,
 		BytesDuplicated: s.Duplicate, BytesUploaded: s.Uploaded,
 		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),
+		Seed: t.run.Seeding().String(),
 	}
+	own := t.run.Limits()
+	r.UploadLimit, r.DownloadLimit = own.Upload, own.Download
 	total := t.remembered()
 	r.TotalFetched, r.TotalWasted, r.TotalUploaded = total.Downloaded, total.Wasted, total.Uploaded
 	r.PinnedHeld = t.pinnedHeld(r.Pinned)

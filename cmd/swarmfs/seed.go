@@ -43,6 +43,9 @@ func newSeed(std *streams) *cobra.Command {
 
 func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) error {
 	signal.Ignore(syscall.SIGPIPE)
+	if f.seed.Mode == swarm.SeedWhileOpen {
+		return failf(exitUsage, "seed: --seed while-open is for mount: nothing is open here")
+	}
 	f.confine()
 	t, err := loadOne(ctx, std, source, nil)
 	if err != nil {

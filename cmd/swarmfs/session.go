@@ -14,6 +14,7 @@ import (
 func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Session, error) {
 	o.Listen = f.listen.addresses
 	o.UploadLimit, o.DownloadLimit = f.upload, f.download
+	o.Seeding = f.seed
 	o.Local = f.local()
 	encryption, err := swarm.ParseEncryption(f.encrypt)
 	if err != nil {

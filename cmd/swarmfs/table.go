@@ -92,6 +92,7 @@ func (p *printer) torrent(t *api.Torrent) {
 	p.line("fetched:  %s, %s wasted, %s twice", bytesText(t.BytesFetched), bytesText(t.BytesWasted), bytesText(t.BytesDuplicated))
 	p.line("uploaded: %s", bytesText(t.BytesUploaded))
 	p.line("all runs: %s fetched, %s of no use, %s uploaded", bytesText(t.TotalFetched), bytesText(t.TotalWasted), bytesText(t.TotalUploaded))
+	p.line("sharing:  %s; own limits: %s", t.Seed, ratesText(api.Limits{Upload: t.UploadLimit, Download: t.DownloadLimit}))
 	p.line("fetching: what is read; in the background: %s", t.Background)
 	if t.Import != nil && (t.Import.Files > 0 || t.Import.Unchecked > 0 || t.Import.Troubled > 0) {
 		p.line("imported: %s", importText(t.Import))

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"swarmfs/swarm"
 )
 
 // sizeValue is a flag that holds a number of bytes, as in 512MiB or 20GB.
@@ -101,6 +103,26 @@ func (v timeoutValue) String() string {
 }
 
 func (timeoutValue) Type() string { return "duration" }
+
+// seedValue is a flag that holds how long torrents are seeded.
+type seedValue struct{ seeding *swarm.Seeding }
+
+func (v seedValue) Set(s string) (err error) {
+	parsed, err := swarm.ParseSeeding(s)
+	if err == nil {
+		*v.seeding = parsed
+	}
+	return err
+}
+
+func (v seedValue) String() string {
+	if v.seeding == nil {
+		return ""
+	}
+	return v.seeding.String()
+}
+
+func (seedValue) Type() string { return "rule" }
 
 // choiceValue is a flag that holds one of a few words.
 type choiceValue struct {

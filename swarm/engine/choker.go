@@ -34,6 +34,9 @@ func (c *choker) left(p *peer) {
 
 func (c *choker) round(e *Engine, at time.Duration) {
 	c.next = at + chokeRound
+	if !e.uploading {
+		return
+	}
 	var list []*peer
 	for _, p := range e.peers {
 		if p.wantsUs && !p.dropped {
@@ -87,6 +90,9 @@ func (c *choker) rotate(regular []*peer) {
 func (c *choker) fillSlots(e *Engine, at time.Duration) {
 	if c.next == 0 {
 		c.next = at + chokeRound
+	}
+	if !e.uploading {
+		return
 	}
 	used := 0
 	for _, p := range e.peers {

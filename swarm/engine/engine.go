@@ -71,13 +71,16 @@ type Engine struct {
 	crews      [2]crew // for reuse
 	jumped     bool    // a window has moved away from what was asked for
 
-	choker  choker
-	ban     smartBan
-	stats   Stats
-	watched time.Duration // when silent peers were last looked for
-	helped  time.Duration // and when idle ones could help
-	eased   time.Duration // when deepened queues last gave something back
-	out     []Action
+	choker    choker
+	allowed   int64 // Stats.Uploaded may become
+	handed    int64 // bytes of blocks that the driver has and has not reported
+	uploading bool  // peers may be unchoked
+	ban       smartBan
+	stats     Stats
+	watched   time.Duration // when silent peers were last looked for
+	helped    time.Duration // and when idle ones could help
+	eased     time.Duration // when deepened queues last gave something back
+	out       []Action
 }
 
 // Stats counts what has happened since New. Bytes are payload.
@@ -119,7 +122,7 @@ func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now 
 		cfg: cfg, layout: layout, n: n, rng: rng, epoch: now,
 		have: NewBitmap(n), free: NewBitmap(n), open: map[int]*partial{},
 		byID: map[PeerID]*peer{}, byReader: map[ReaderID]*reader{},
-		refused: tierUnwanted, first: firstDepth,
+		refused: tierUnwanted, first: firstDepth, allowed: noBound, uploading: true,
 	}
 	e.free.Fill(n)
 	copy(e.have, have)

@@ -62,7 +62,8 @@ type peer struct {
 	choking   bool // we choke it
 	wantsUs   bool // it is interested
 	queue     []wire.Message
-	inFlight  int // handed to the driver, not yet reported as sent
+	inFlight  int   // blocks handed to the driver, not yet reported as sent
+	handed    int64 // bytes of them
 	sent      int64
 	optimist  bool
 	roundRecv int64 // received at the last choke round
@@ -135,6 +136,7 @@ func (e *Engine) PeerLeft(now time.Time, id PeerID) {
 	e.forgetPieces(p)
 	e.choker.left(p)
 	p.dropped = true
+	e.handed -= p.handed
 	e.fillAll(now)
 	e.choker.fillSlots(e, e.since(now))
 }

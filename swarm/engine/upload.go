@@ -68,11 +68,20 @@ func (e *Engine) pump(p *peer) {
 	if n <= 0 {
 		return
 	}
-	for _, m := range p.queue[:n] {
+	for i, m := range p.queue[:n] {
+		if !e.mayUpload() {
+			n = i
+			break
+		}
 		e.out = append(e.out, Action{Kind: Upload, Peer: p.id, Piece: int(m.Index), Msg: m})
+		p.handed += int64(m.Length)
+		e.handed += int64(m.Length)
 	}
 	p.inFlight += n
 	p.queue = slices.Delete(p.queue, 0, n)
+	if !e.mayUpload() {
+		e.closeUploads()
+	}
 }
 
 // Uploaded says that the driver is done with some blocks of Upload: so many
@@ -85,8 +94,13 @@ func (e *Engine) Uploaded(now time.Time, id PeerID, blocks, bytes int, unreadabl
 	}
 	p.sent += int64(bytes)
 	p.inFlight = max(0, p.inFlight-blocks-len(unreadable))
+	done := int64(bytes)
 	for _, m := range unreadable {
+		done += int64(m.Length)
 		e.reject(p, m)
 	}
+	done = min(done, p.handed)
+	p.handed -= done
+	e.handed -= done
 	e.pump(p)
 }

@@ -69,9 +69,13 @@ type VerifyReply struct {
 
 // LimitRequest changes limits. What is nil stays.
 type LimitRequest struct {
-	Upload    *int64 `json:"upload,omitempty"`   // bytes a second; 0: none
-	Download  *int64 `json:"download,omitempty"` // the same
-	CacheSize *int64 `json:"cache_size,omitempty"`
+	// Torrent is whose limits are meant; the zero Target: those of all together.
+	Torrent Target `json:"torrent,omitzero"`
+	// Seed is as in --seed; "default" of a torrent: as all.
+	Seed      *string `json:"seed,omitempty"`
+	Upload    *int64  `json:"upload,omitempty"`   // bytes a second; 0: none
+	Download  *int64  `json:"download,omitempty"` // the same
+	CacheSize *int64  `json:"cache_size,omitempty"`
 }
 
 // Limits are those in force.
@@ -79,6 +83,8 @@ type Limits struct {
 	Upload    int64 `json:"upload"`     // bytes a second; 0: none
 	Download  int64 `json:"download"`   // the same
 	CacheSize int64 `json:"cache_size"` // bytes on disk; 0: memory only
+	// Seed is how long torrents are seeded, as in --seed.
+	Seed string `json:"seed"`
 }
 
 // Status is what "status --json" prints: its keys are an interface. Sizes are
@@ -141,6 +147,11 @@ type Torrent struct {
 	Pinned     []Span `json:"pinned"`  // pieces
 	PinnedHeld int    `json:"pinned_held"`
 	Background string `json:"background"`
+	// Seed is how long it is seeded, as in --seed. The limits are of this torrent
+	// alone, in bytes a second; 0: none.
+	Seed          string `json:"seed"`
+	UploadLimit   int64  `json:"upload_limit"`
+	DownloadLimit int64  `json:"download_limit"`
 	// Import is what --import found of it.
 	Import *Import `json:"import,omitempty"`
 	Failed string  `json:"failed,omitempty"` // why it stands still
