@@ -34,8 +34,26 @@ const backgroundAfter = 32 << 20
 func (r *run) read(now time.Time, piece int) {
 	if r.t.session.opts.Background == BackgroundAll && !r.background.all {
 		r.background.all = true
-		r.complete(now, wholeTorrent, 0, r.t.layout.NumPieces(), piece)
+		if r.t.opts.Select == nil {
+			r.complete(now, wholeTorrent, 0, r.t.layout.NumPieces(), piece)
+		}
+		for _, file := range r.selected() {
+			f := &r.t.info.Files[file]
+			if first, end := r.t.layout.Pieces(f.Offset, f.Length); first < end {
+				r.complete(now, file, first, end, first)
+			}
+		}
 	}
+}
+
+// selected are the files that are wanted, if not all are.
+func (r *run) selected() (files []int) {
+	for _, s := range r.t.opts.Select {
+		for file := s.First; file <= min(s.Last, len(r.t.info.Files)-1); file++ {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // consumed says how much of its file a reader has read in sequence, up to a

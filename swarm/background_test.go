@@ -3,8 +3,13 @@ package swarm
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"testing"
 	"time"
+
+	"swarmfs/metainfo"
+	"swarmfs/swarm/engine"
 )
 
 // What nobody asked for must not drive out what nobody asked for.
@@ -104,4 +109,42 @@ func TestTheBackgroundOutlivesAnUnpin(t *testing.T) {
 			l.eventually(10*time.Second, "complete", func() bool { return tor.Stats().Held == c.pieces() })
 		})
 	}
+}
+
+// A magnet link's selection (BEP 53): what is completed, not what can be read.
+func TestOfASelectionTheBackgroundCompletesThat(t *testing.T) {
+	data := make([]byte, 4*mebibyte)
+	for i := range data {
+		data[i] = byte(i >> 12)
+	}
+	c := newContent(t, data, pieceLen)
+	inFour := fmt.Sprintf("d4:infod5:filesl%[1]s%[2]s%[3]s%[4]se4:name4:four12:piece lengthi%[5]de6:pieces%[6]d:%[7]see",
+		"d6:lengthi1048576e4:pathl1:aee", "d6:lengthi1048576e4:pathl1:bee", "d6:lengthi1048576e4:pathl1:cee", "d6:lengthi1048576e4:pathl1:dee",
+		pieceLen, len(c.meta.Info.PieceSums()), c.meta.Info.PieceSums())
+	meta, err := metainfo.Parse([]byte(inFour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = &content{meta, data, pieceLen}
+	simulate(t, func(l *lab) {
+		n := l.node(nodeOptions{Options: Options{Background: BackgroundAll}})
+		tor, err := n.Add(c.meta, AddOptions{
+			Peers:  []netip.AddrPort{l.peer(c, near, script{}).addr()},
+			Select: metainfo.FileRanges{{First: 1, Last: 1}, {First: 3, Last: 1 << 30}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.open(tor, c).read(0, 10); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		held := engine.Bitmap(tor.volume.Pieces())
+		for piece := range c.pieces() {
+			file := piece * pieceLen / mebibyte
+			if want := file == 1 || file == 3 || piece == 0; held.Has(piece) != want && piece > 1 {
+				t.Errorf("piece %d of file %d: held %v, want %v", piece, file, held.Has(piece), want)
+			}
+		}
+	})
 }

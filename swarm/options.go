@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"swarmfs/cache"
+	"swarmfs/metainfo"
 )
 
 // Background says what is fetched beyond what readers ask for.
@@ -134,6 +135,8 @@ type AddOptions struct {
 	Uploaded, Downloaded int64
 	// Peers are addresses to connect to at once.
 	Peers []netip.AddrPort
+	// Select is which files BackgroundAll completes (BEP 53); nil: all.
+	Select metainfo.FileRanges
 }
 
 // Volume is where the verified pieces of a torrent are: *cache.Volume, *cache.Imported, or

@@ -29,7 +29,8 @@ type loaded struct {
 	torrent *metainfo.Torrent
 	label   string // for messages
 	peers   []netip.AddrPort
-	magnet  *metainfo.Magnet // instead of a torrent: with textOnly, or links and unknown
+	wanted  metainfo.FileRanges // of a link's so (BEP 53); nil: all files
+	magnet  *metainfo.Magnet    // instead of a torrent: with textOnly, or links and unknown
 }
 
 // errNoMetadata is why a magnet link or infohash cannot be used where nobody is
@@ -332,7 +333,7 @@ func fetchFor(ctx context.Context, m *metainfo.Magnet, address string, local boo
 // private torrent takes none: its peers come from its own trackers (BEP 27).
 func fromMagnet(m *metainfo.Magnet, t *metainfo.Torrent) loaded {
 	if t.Info.Private {
-		return loaded{torrent: t}
+		return loaded{torrent: t, wanted: m.Select}
 	}
 	with := *t
 	for _, tr := range m.Trackers {
@@ -345,7 +346,7 @@ func fromMagnet(m *metainfo.Magnet, t *metainfo.Torrent) loaded {
 			with.WebSeeds = append(slices.Clip(with.WebSeeds), ws)
 		}
 	}
-	return loaded{torrent: &with, peers: literalPeers(m.Peers)}
+	return loaded{torrent: &with, peers: literalPeers(m.Peers), wanted: m.Select}
 }
 
 // literalPeers are the addresses among a link's peers (x.pe). Names are left

@@ -197,7 +197,10 @@ func (m *mounter) show(torrents []loaded) error {
 // showOne starts a torrent and puts it into the tree. m.mu is not held: the
 // kernel may ask for something first.
 func (m *mounter) showOne(t *shownTorrent) error {
-	o := swarm.AddOptions{Peers: slices.Concat(t.peers, m.peers), Uploaded: t.record.Uploaded, Downloaded: t.record.Downloaded}
+	o := swarm.AddOptions{
+		Peers: slices.Concat(t.peers, m.peers), Select: t.wanted,
+		Uploaded: t.record.Uploaded, Downloaded: t.record.Downloaded,
+	}
 	if m.imports != nil {
 		if err := m.openImported(t); err != nil {
 			return fmt.Errorf("add %s: %w", t.label, err)
