@@ -75,6 +75,11 @@ var rules = []rule{
 		"a web seed's requests are planned from the torrent alone; who wants what is decided elsewhere",
 	},
 	{
+		"swarm/dht", nil,
+		[]string{"net/http", "github.com/hanwen/go-fuse/v2/..."},
+		"the DHT is asked for infohashes and knows no session",
+	},
+	{
 		"swarm/tracker",
 		[]string{"swarm/bencoding"},
 		[]string{"github.com/hanwen/go-fuse/v2/..."},
@@ -178,6 +183,7 @@ func TestLayeringRulesCatchViolations(t *testing.T) {
 		{"swarm/engine", module + "/cache", true},
 		{"swarm/engine", module + "/swarm/wire", false},
 		{"swarm/tracker", module + "/metainfo", true},
+		{"swarm/dht", module + "/swarm", true},
 		{"swarm", module + "/fs", true},
 		{"swarm", "github.com/hanwen/go-fuse/v2/fuse", true},
 		{"swarm", module + "/swarm/engine", false},
