@@ -11,6 +11,10 @@ type source uint8
 const (
 	fromUser source = iota
 	fromTracker
+	fromLSD
+	fromDHT
+	fromPEX
+	fromIncoming
 )
 
 // candidates are the addresses that a torrent may connect to. It is pure; the

@@ -171,6 +171,9 @@ func readHandshake(r io.Reader) (hs wire.Handshake, read []byte, err error) {
 
 func (s *Session) handshake(hash [20]byte) []byte {
 	h := wire.Handshake{InfoHash: hash, PeerID: s.peerID}
+	if s.dht != nil {
+		h.Set(wire.FeatureDHT)
+	}
 	h.Set(wire.FeatureFast)
 	h.Set(wire.FeatureExtended)
 	return wire.AppendHandshake(nil, h)

@@ -179,6 +179,7 @@ func (c *fakeConn) shake(first bool) error {
 	if !c.plain {
 		h.Set(wire.FeatureFast)
 		h.Set(wire.FeatureExtended)
+		h.Set(wire.FeatureDHT)
 	}
 	ours := wire.AppendHandshake(nil, h)
 	if first {

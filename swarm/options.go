@@ -12,6 +12,7 @@ import (
 
 	"swarmfs/cache"
 	"swarmfs/metainfo"
+	"swarmfs/swarm/dht"
 )
 
 // Background says what is fetched beyond what readers ask for.
@@ -69,6 +70,10 @@ type Options struct {
 	UploadSlots int
 	// MaxPeers is how many connections a torrent keeps. Default 80.
 	MaxPeers int
+	// DHT is how peers are looked for in the DHT; what says where, through which
+	// sockets and to whom is the session's to set. The public bootstrap nodes come
+	// beside its own, unless Local is set. Nil: not at all.
+	DHT *dht.Options
 	// Local confines everything to loopback addresses: nothing is dialled or
 	// announced elsewhere.
 	Local bool

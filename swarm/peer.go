@@ -36,9 +36,10 @@ type peer struct {
 	metadata metadataService
 
 	// Owned by the loop.
-	client string // what it calls itself (BEP 10); "" until it has
-	dirty  bool   // the writer is to be woken after this batch
-	gone   bool
+	client   string // what it calls itself (BEP 10); "" until it has
+	toldNode bool   // it knows our node of the DHT
+	dirty    bool   // the writer is to be woken after this batch
+	gone     bool
 }
 
 const (
@@ -176,7 +177,10 @@ func (in *inbound) handle(m wire.Message) error {
 	switch m.Kind {
 	case wire.Piece:
 		return in.block(m)
-	case wire.KeepAlive, wire.Port, wire.Suggest, wire.Unknown:
+	case wire.Port:
+		p.nodeTold(m.Index)
+		return nil
+	case wire.KeepAlive, wire.Suggest, wire.Unknown:
 		return nil
 	}
 	if err := in.flush(); err != nil { // keep the order

@@ -145,7 +145,7 @@ func newResolving(s *Session, l Link) *resolving {
 	}
 	u.addrs.init(maxInformants)
 	// How much is left nobody knows; 0 would say that we seed.
-	u.search = newSearch(s, u.log, l.Hash, l.Trackers, func() account { return account{left: metainfo.BlockSize} })
+	u.search = newSearch(s, u.log, l.Hash, false, l.Trackers, func() account { return account{left: metainfo.BlockSize} })
 	return u
 }
 

@@ -128,8 +128,11 @@ func (r *run) apply(now time.Time, ev event) {
 	case received:
 		r.eng.Message(now, ev.id, ev.m)
 	case extended:
-		if p := r.peers[ev.id]; p != nil && ev.h.Version != "" {
-			p.client = ev.h.Version
+		if p := r.peers[ev.id]; p != nil {
+			if ev.h.Version != "" {
+				p.client = ev.h.Version
+			}
+			r.tellNode(p)
 		}
 		r.eng.Extensions(ev.id, engine.Caps{DontHave: ev.h.M[wire.ExtDontHave], MaxRequests: ev.h.Requests})
 	case dontHave:

@@ -22,10 +22,12 @@ type search struct {
 	session  *Session
 	log      *slog.Logger
 	hash     metainfo.Hash
+	private  bool // BEP 27: trackers alone may know of it
 	trackers [][]string
 	account  func() account
 
 	begin     sync.Once
+	starving  chan struct{} // 1 deep: nobody is left to talk to
 	loud      chan struct{} // closed: others may be told of us
 	nudged    chan struct{} // 1 deep: something below has changed
 	hungry    atomic.Bool   // more addresses are wanted
@@ -35,10 +37,10 @@ type search struct {
 // account is what trackers are told, in bytes.
 type account struct{ uploaded, downloaded, left int64 }
 
-func newSearch(s *Session, log *slog.Logger, hash metainfo.Hash, trackers [][]string, a func() account) *search {
+func newSearch(s *Session, log *slog.Logger, hash metainfo.Hash, private bool, trackers [][]string, a func() account) *search {
 	return &search{
-		session: s, log: log, hash: hash, trackers: trackers, account: a,
-		loud: make(chan struct{}), nudged: make(chan struct{}, 1),
+		session: s, log: log, hash: hash, private: private, trackers: trackers, account: a,
+		loud: make(chan struct{}), nudged: make(chan struct{}, 1), starving: make(chan struct{}, 1),
 	}
 }
 
@@ -49,6 +51,10 @@ func (f *search) open() { f.begin.Do(func() { close(f.loud) }) }
 func (f *search) needPeers() {
 	f.hungry.Store(true)
 	f.nudge()
+	select {
+	case f.starving <- struct{}{}:
+	default:
+	}
 }
 
 // complete says that all pieces came while we ran.
@@ -72,6 +78,10 @@ type finding func(addrs []netip.AddrPort, src source)
 // them goes to failed.
 func (f *search) start(ctx context.Context, g *group, found finding, failed func(what string) func(error)) {
 	g.Go(func() error { return f.announce(ctx, found, failed("announce")) }, failed("announce"))
+	if f.private {
+		return
+	}
+	g.Go(func() error { return f.nodes(ctx, found) }, failed("look up in the DHT"))
 }
 
 // What is left of a second for each tracker to hear that we stop.

@@ -17,6 +17,7 @@ import (
 
 	"swarmfs/cache"
 	"swarmfs/metainfo"
+	"swarmfs/swarm/dht"
 	"swarmfs/swarm/tracker"
 	"swarmfs/swarm/wire"
 )
@@ -37,8 +38,9 @@ type Session struct {
 	hashers   chan struct{} // a place for each piece being hashed
 	dials     chan struct{} // a place for each connection being opened
 	trackers  *tracker.Client
-	allotment allotment // what is completed behind readers
 	seeding   atomic.Pointer[Seeding]
+	dht       *dht.Service // nil: off
+	allotment allotment    // what is completed behind readers
 
 	encrypting *rate.Limiter // of handshakes that are answered
 	manners    manners
@@ -88,6 +90,9 @@ func New(o Options) (*Session, error) {
 		}
 		s.listeners = append(s.listeners, l)
 		s.sup.Add(&acceptor{s, l})
+	}
+	if s.dht = s.newDHT(); s.dht != nil {
+		s.sup.Add(s.dht)
 	}
 	return s, nil
 }

@@ -67,7 +67,7 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 		closed: make(chan struct{}), next: make(chan struct{}),
 	}
 	t.sharing.init(time.Now())
-	t.search = newSearch(s, t.log, meta.Info.Hash, meta.Trackers, t.account)
+	t.search = newSearch(s, t.log, meta.Info.Hash, meta.Info.Private, meta.Trackers, t.account)
 	if !o.Quiet {
 		t.Announce()
 	}

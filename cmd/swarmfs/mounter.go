@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -168,6 +169,7 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	if err != nil {
 		return nil, nil, failf(exitUsage, "mount: %w", err)
 	}
+	f.nodeFile = filepath.Join(f.data, nodeFileName)
 	m.session, err = f.newSession(swarm.Options{
 		Store: m.store, ReadTimeout: f.readWait(), Background: background,
 	}, m.log)

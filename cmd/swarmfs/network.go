@@ -25,6 +25,8 @@ type networkFlags struct {
 	listen   addressList
 	peers    addressList
 	noDHT    bool
+	nodes    addressList // --dht-bootstrap
+	nodeFile string      // where the DHT's nodes are kept; empty: nowhere
 	noLSD    bool
 	noPEX    bool
 	noMap    bool
@@ -39,6 +41,7 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.listen, "listen", "listen on this `HOST:PORT`; repeatable; loopback addresses only: nothing is sent beyond this machine")
 	flags.Var(&f.peers, "peer", "a peer `HOST:PORT` to try for every torrent; repeatable")
 	flags.BoolVar(&f.noDHT, "no-dht", false, "do not use the distributed hash table")
+	flags.Var(&f.nodes, "dht-bootstrap", "a node `HOST:PORT` of the distributed hash table to ask for others; repeatable, beside the public ones")
 	flags.BoolVar(&f.noLSD, "no-lsd", false, "do not look for peers on the local network")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "do not exchange peer addresses with peers")
 	flags.BoolVar(&f.noMap, "no-port-mapping", false, "do not ask the router to forward the port")

@@ -53,6 +53,9 @@ func (m *mounter) report(ctx context.Context, torrents []*shownTorrent) *api.Sta
 	if err := m.store.Degraded(); err != nil {
 		st.Cache.Degraded = new(err.Error())
 	}
+	if d, on := m.session.DHT(); on {
+		st.DHT = &api.DHT{State: d.State.String(), Nodes: d.Nodes, Good: d.Good}
+	}
 	for _, a := range m.session.Addrs() {
 		st.Listen = append(st.Listen, a.String())
 	}

@@ -12,6 +12,9 @@ import (
 // newSession listens as the flags say; o holds what they do not say. When the
 // usual port is taken and was not asked for, any free one does.
 func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Session, error) {
+	if err := f.checkNodes(); err != nil {
+		return nil, err
+	}
 	o.Listen = f.listen.addresses
 	o.UploadLimit, o.DownloadLimit = f.upload, f.download
 	o.Seeding = f.seed
@@ -21,6 +24,7 @@ func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Ses
 		return nil, err
 	}
 	o.Encryption = encryption
+	o.DHT = f.dhtOptions()
 	o.Logger = log
 
 	s, err := swarm.New(o)

@@ -51,6 +51,9 @@ func (m *mounter) statusText() []byte {
 	for _, a := range st.Listen {
 		fmt.Fprintf(&b, "listening: %s\n", a)
 	}
+	if st.DHT != nil {
+		fmt.Fprintf(&b, "dht: %s\n", dhtText(st.DHT))
+	}
 	fmt.Fprintf(&b, "cache on disk: %s\n", diskText(&st.Cache))
 	fmt.Fprintf(&b, "cache in memory: %s of %s\n", bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
 	fmt.Fprintf(&b, "limits: %s\n", ratesText(st.Limits))

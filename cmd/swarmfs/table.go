@@ -24,6 +24,9 @@ func statusTable(st *api.Status, terminal bool) string {
 	uptime := time.Duration(st.Uptime * float64(time.Second)).Round(time.Second)
 	p.line("mount:   %s (pid %d, up %s, %s)", printable(st.Mount), st.PID, uptime, printable(st.Version))
 	p.line("listen:  %s", strings.Join(st.Listen, ", "))
+	if st.DHT != nil {
+		p.line("dht:     %s", dhtText(st.DHT))
+	}
 	p.line("cache:   disk %s; memory %s of %s", diskText(&st.Cache), bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
 	p.line("limits:  %s", ratesText(st.Limits))
 	if len(st.Torrents) == 1 && st.Torrents[0].PeerList != nil {

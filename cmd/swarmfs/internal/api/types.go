@@ -95,6 +95,7 @@ type Status struct {
 	Mount    string    `json:"mount"`
 	Uptime   float64   `json:"uptime"`
 	Listen   []string  `json:"listen"`
+	DHT      *DHT      `json:"dht,omitempty"` // nil: switched off
 	Cache    Cache     `json:"cache"`
 	Limits   Limits    `json:"limits"`
 	Torrents []Torrent `json:"torrents"`
@@ -109,6 +110,13 @@ type Link struct {
 	Waited   float64   `json:"waited"`
 	Peers    int       `json:"peers"`            // connected
 	Failed   string    `json:"failed,omitempty"` // what came cannot be used; nothing more is tried
+}
+
+// DHT is how our node of the distributed hash table is connected.
+type DHT struct {
+	State string `json:"state"` // offline, joining or good
+	Nodes int    `json:"nodes"` // in the table
+	Good  int    `json:"good"`  // of them, have answered within 15 minutes
 }
 
 // Cache is how full the cache is.
