@@ -43,11 +43,30 @@ type Imported struct {
 }
 
 // Undecided returns the first piece of [first, end) of which it is not known yet
-// whether the files hold it; end if there is none.
+// whether the files hold it, or which another volume may hold; end if there is none.
 func (m *Imported) Undecided(first, end int) int {
+	inFiles := m.undecidedFiles(first, end)
+	for ; first < inFiles; first++ {
+		if first = m.Volume.Undecided(first, inFiles); first < inFiles && !m.inFiles(first) {
+			return first
+		}
+	}
+	return inFiles
+}
+
+// undecidedFiles is Undecided for the files alone.
+func (m *Imported) undecidedFiles(first, end int) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.firstUndecided(first, end)
+}
+
+// Decide is [Volume.Decide] for what is not to be looked for in the files first, which
+// [Imports] does without being told.
+func (m *Imported) Decide(piece int, urgent bool) {
+	if m.undecidedFiles(piece, piece+1) > piece {
+		m.Volume.Decide(piece, urgent)
+	}
 }
 
 func (m *Imported) firstUndecided(first, end int) int {
@@ -100,8 +119,9 @@ func (m *Imported) NotifyFound(onFound func(piece int)) {
 // has changed for many pieces at once. It is called as those of Notify are.
 func (m *Imported) NotifyRecount(onRecount func()) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.onRecount = onRecount
+	m.mu.Unlock()
+	m.Volume.NotifyRecount(onRecount)
 }
 
 // decided is news of a piece that was looked at. What is told is what holds when it is
@@ -191,7 +211,11 @@ func (m *Imported) CloseWindows() {
 // ReadAt is [Volume.ReadAt] over both. A piece in files is hashed first, all of it,
 // unless that was done in this run.
 func (m *Imported) ReadAt(piece int, p []byte, off int) (int, error) {
-	return m.readBoth(piece, p, off, true)
+	n, err := m.readBoth(piece, p, off, true)
+	if errors.Is(err, ErrMissing) {
+		return m.Volume.ReadAt(piece, p, off)
+	}
+	return n, err
 }
 
 // Peek is [Volume.Peek] over both.
@@ -336,6 +360,7 @@ func (m *Imported) failed(piece int, bad *part, err error) {
 // Close ends the use of the files. Reads go on from the [Volume].
 func (m *Imported) Close() {
 	m.imports.remove(m)
+	m.setBeneath(m, nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true

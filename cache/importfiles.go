@@ -216,6 +216,9 @@ func (m *Imported) look() {
 		m.imports.relook(m)
 	}
 	m.store.news.push(recount{m})
+	if m.isShared() {
+		m.Share() // now that there is something to offer
+	}
 }
 
 func (m *Imported) isLooked() bool {

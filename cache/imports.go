@@ -51,6 +51,7 @@ func (im *Imports) Open(v *Volume, known ImportRecord, find func() []Extent) *Im
 		Volume: v, imports: im, find: find, known: known,
 		examining: make(map[int]chan struct{}), ahead: make(map[uint32]Span),
 	}
+	v.setBeneath(nil, m)
 	im.again(m)
 	return m
 }
@@ -117,7 +118,7 @@ func (im *Imports) next(all bool) (m *Imported, piece int, urgent bool) {
 	for m = im.take(&im.queue); m != nil; m = im.take(&im.queue) {
 		m.look()
 		n := m.geometry.NumPieces()
-		if piece := m.Undecided(0, n); piece < n {
+		if piece := m.undecidedFiles(0, n); piece < n {
 			im.put(&im.queue, m)
 			return m, piece, false
 		}

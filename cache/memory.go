@@ -142,6 +142,8 @@ type buffer struct {
 	size  int // bytes of the piece
 	room  int // bytes reserved: the chunks it may have
 
+	copied bool // from another volume: by who has the draft
+
 	refs   atomic.Int32
 	chunks []atomic.Pointer[chunk]
 

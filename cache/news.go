@@ -6,7 +6,7 @@ import "sync"
 // held, and the one goroutine that calls the volumes' functions.
 type news struct {
 	mu     sync.Mutex
-	queue  []any // spot: evicted; found; *Volume: room; decided; recount
+	queue  []any // spot: evicted; found; copied; *Volume: room; decided; recount; lent
 	more   *sync.Cond
 	closed bool
 }
@@ -19,6 +19,10 @@ func (n *news) found(at spot)   { n.push(found(at)) }
 
 // found is a piece that is held without a draft.
 type found spot
+
+// copied is a piece that was copied from another volume. It is told even if it was
+// evicted since: that is told next.
+type copied spot
 
 func (n *news) push(item any) {
 	n.mu.Lock()
@@ -99,7 +103,14 @@ func (s *Store) tell(item any) {
 		if onFound != nil {
 			onFound(int(item.piece))
 		}
-	case interface{ tell() }: // of an imported volume
+	case copied:
+		s.mu.Lock()
+		onFound := item.v.onFound
+		s.mu.Unlock()
+		if onFound != nil {
+			onFound(int(item.piece))
+		}
+	case interface{ tell() }: // of other volumes or files
 		item.tell()
 	case *Volume:
 		s.mu.Lock()

@@ -220,6 +220,9 @@ func (s *Store) commit(b *buffer) error {
 		return ErrClosed
 	}
 	b.v.ram[uint32(b.piece)] = b
+	if b.copied {
+		s.news.push(copied{b.v, uint32(b.piece)})
+	}
 	s.stats.Committed++
 	if s.disk == nil {
 		s.unwritten(b)

@@ -89,6 +89,11 @@ type Store struct {
 	told      bool      // the log says that the disk is not used
 	starved   int       // volumes whose draft was refused
 
+	// What volumes have in common; the channels are 1 deep.
+	unmatched              []*Volume // to be compared with the others
+	toBorrowSoon, toBorrow []spot    // to be copied from others, for a reader or not
+	matchMore, borrowMore  chan struct{}
+
 	budget  int64   // bytes, of everything in the data folder
 	logFile int64   // bytes of the database's log files. Set by the writer, with mu held
 	policy  *policy // of the pieces on disk, and of what else is there
@@ -125,6 +130,7 @@ type Stats struct {
 	BytesWritten                   int64
 	HitsRAM, HitsDisk, Misses      int64 // calls of ReadAt
 	WriteErrors, Lost              int64 // batches that failed; pieces that could not be read back, or not as they were
+	Borrowed                       int64 // pieces copied from one volume to another
 	Checked                        int64 // pieces of earlier runs that were hashed before they were read
 }
 
@@ -155,6 +161,8 @@ func Open(opts Options) (*Store, error) {
 		began:   time.Now(),
 		budget:  opts.Budget,
 		others:  make(others),
+
+		matchMore: make(chan struct{}, 1), borrowMore: make(chan struct{}, 1),
 	}
 	s.logFile = logFileSize(opts.Budget)
 	s.policy = newPolicy(liveTarget(opts.Budget, s.logFile), tuned)
@@ -169,6 +177,8 @@ func Open(opts Options) (*Store, error) {
 		s.setDegraded(err)
 	}
 	s.start(s.notify)
+	s.start(s.match)
+	s.start(s.lend)
 	s.start(func() {
 		s.load()
 		s.write()

@@ -31,6 +31,16 @@ type Volume struct {
 	onEvict func(piece int)
 	onRoom  func()
 	onFound func(piece int)
+
+	// What other volumes have of it; guarded by Store.mu.
+	shared    bool // Share was called
+	loans     loans
+	matching  chan struct{}            // closed, and nil, when loans are known
+	asked     bool                     // somebody was told that all is undecided
+	borrowing map[uint32]chan struct{} // being copied; closed at the end
+	borrowed  int64                    // pieces
+	imported  *Imported                // lies beneath; nil: nothing does
+	onRecount func()
 }
 
 // diskPiece is what is on disk of a piece.
@@ -125,18 +135,8 @@ func (v *Volume) held(piece uint32) bool {
 	return disk || v.ram[piece] != nil
 }
 
-// ReadAt copies from a piece, from off on, and returns how many bytes: fewer
-// than len(p) only at the end of the piece. The error is [ErrMissing] when the
-// piece is not held, which includes that it was evicted a moment ago, could not
-// be read back from the disk or came back changed (then onEvict is told). What
-// an earlier run stored is hashed first, all of the piece; others that want to
-// read it wait for that. What is read is kept for longer.
-func (v *Volume) ReadAt(piece int, p []byte, off int) (int, error) {
-	return v.readAt(piece, p, off, true)
-}
-
-// Peek is ReadAt that has no influence on what is kept: for uploads, which must
-// not keep what only strangers want, and for checks.
+// Peek is ReadAt that has no influence on what is kept, and copies nothing from other
+// volumes: for uploads, which must not keep what only strangers want, and for checks.
 func (v *Volume) Peek(piece int, p []byte, off int) (int, error) {
 	return v.readAt(piece, p, off, false)
 }

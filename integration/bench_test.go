@@ -81,6 +81,7 @@ type counters struct {
 
 	TotalFetched int64 `json:"total_fetched"`
 	PiecesHeld   int   `json:"pieces_held"`
+	Borrowed     int   `json:"pieces_borrowed"`
 }
 
 func (m *mounted) counters(infohash string) counters {

@@ -164,5 +164,11 @@ type finder interface {
 	NotifyFound(onFound func(piece int))
 }
 
+// sharer is a Volume that has pieces in common with others, and copies them.
+type sharer interface {
+	Share()
+	Borrowed() int64
+}
+
 // hashWorkers is how many pieces of the whole session are hashed at a time.
 func hashWorkers() int { return max(1, runtime.GOMAXPROCS(0)) }

@@ -54,6 +54,9 @@ type Torrent struct {
 type TorrentStats struct {
 	Pieces, Held int
 	Peers        int
+	// Borrowed is how many pieces were copied from other torrents since the store
+	// was opened.
+	Borrowed int64
 	// Unasked is payload that came although nobody had asked for it, in bytes,
 	// and was thrown away.
 	Unasked int64
@@ -85,6 +88,9 @@ func newTorrent(s *Session, meta *metainfo.Torrent, o AddOptions) *Torrent {
 	if v, ok := t.volume.(advised); ok {
 		v.Protect(edges(t.info)...)
 	}
+	if v, ok := t.volume.(sharer); ok {
+		v.Share()
+	}
 	return t
 }
 
@@ -113,6 +119,9 @@ func (t *Torrent) Stats() TorrentStats {
 	defer t.mu.Unlock()
 	st := t.stats
 	st.Unasked = t.unasked.Load()
+	if v, ok := t.volume.(sharer); ok {
+		st.Borrowed = v.Borrowed()
+	}
 	return st
 }
 

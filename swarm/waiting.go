@@ -46,6 +46,9 @@ func (r *run) wants(now time.Time, w *waiter) {
 	}
 	r.read(now, w.piece)
 	r.waiting[w.piece] = append(r.waiting[w.piece], w)
+	if r.undecided(w.piece, w.piece+1) == w.piece { // it was not when it was read
+		r.t.volume.(doubtful).Decide(w.piece, true)
+	}
 	known := r.undecided(w.piece+1, max(w.end, w.goal)) // what lies behind may be held
 	r.eng.Want(now, w.id, engine.Window{Need: w.piece, NeedEnd: min(w.end, known), Goal: min(w.goal, known)})
 	if w.seeks < w.rd.told { // begun before its reader left the place

@@ -13,6 +13,9 @@ import (
 type doubtful interface {
 	// Undecided returns the first undecided piece of [first, end); end if there is none.
 	Undecided(first, end int) int
+	// Decide has an undecided piece looked at soon, at once if it is urgent; what is
+	// looked at anyway need not be.
+	Decide(piece int, urgent bool)
 	NotifyRecount(onRecount func())
 }
 
@@ -20,6 +23,8 @@ type doubtful interface {
 type withheld struct {
 	readers    map[int][]*Reader // whose windows end at an undecided piece, by that
 	background engine.Bitmap     // nil: nothing
+	deciding   bool              // one of background was asked for:
+	next       int               // this one; else where to go on
 }
 
 // until cuts a window before the first piece that may turn out to be held. Its reader
@@ -35,6 +40,7 @@ func (r *run) until(rd *Reader, w engine.Window) engine.Window {
 	if !slices.Contains(r.withheld.readers[end], rd) {
 		r.withheld.readers[end] = append(r.withheld.readers[end], rd)
 	}
+	r.t.volume.(doubtful).Decide(end, true)
 	if end == w.Pos {
 		return engine.Window{}
 	}
@@ -71,6 +77,26 @@ func (r *run) begin(now time.Time, first, end int) {
 			r.withheld.background.Set(first)
 		}
 	}
+	r.decideNext()
+}
+
+// decideNext asks for a piece that the background waits for, one at a time: what it
+// does not want any more is not looked at for it.
+func (r *run) decideNext() {
+	w := &r.withheld
+	if w.background == nil || w.deciding {
+		return
+	}
+	n := r.t.layout.NumPieces()
+	for range n {
+		if w.next %= n; w.background.Has(w.next) {
+			w.deciding = true
+			r.t.volume.(doubtful).Decide(w.next, false)
+			return
+		}
+		w.next++
+	}
+	w.background = nil
 }
 
 // leave ends what begin began.
@@ -85,12 +111,16 @@ func (r *run) leave(now time.Time, first, end int) {
 
 // decided says that it is known whether a piece is held.
 func (r *run) decided(now time.Time, piece int) {
+	if r.withheld.next == piece {
+		r.withheld.deciding = false
+	}
 	if set := r.withheld.background; set != nil && set.Has(piece) {
 		set.Clear(piece)
 		if !r.eng.Have(piece) {
 			r.begin(now, piece, piece+1)
 		}
 	}
+	r.decideNext()
 	readers := r.withheld.readers[piece]
 	delete(r.withheld.readers, piece)
 	for _, rd := range readers {
@@ -105,6 +135,7 @@ const maxRecount = 4096
 // recount brings the engine's view up to what the volume holds.
 func (r *run) recount(now time.Time) {
 	held := engine.Bitmap(r.t.volume.Pieces())
+	r.withheld.deciding = false
 	changed := 0
 	for piece := range r.t.layout.NumPieces() {
 		switch had, has := r.eng.Have(piece), held.Has(piece); {
@@ -126,6 +157,11 @@ func (r *run) recount(now time.Time) {
 		r.withheld.background = nil
 		for _, s := range spansOf(set, r.t.layout.NumPieces()) {
 			r.begin(now, s.First, s.End)
+		}
+	}
+	for piece := range r.waiting {
+		if r.undecided(piece, piece+1) == piece { // its readers find it out, each by itself
+			r.wake(piece, nil)
 		}
 	}
 	readers := r.withheld.readers

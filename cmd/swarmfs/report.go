@@ -72,7 +72,7 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 	info := t.torrent.Info
 	r := api.Torrent{
 		Name: t.name, Infohash: info.Hash.String(), Length: info.Length,
-		Pieces: s.Pieces, PiecesHeld: s.Held, Peers: s.Peers,
+		Pieces: s.Pieces, PiecesHeld: s.Held, PiecesBorrowed: s.Borrowed, Peers: s.Peers,
 		BytesFetched: s.Downloaded + s.Duplicate + s.Unasked, BytesWasted: s.Failed + s.Unasked,
 		BytesDuplicated: s.Duplicate, BytesUploaded: s.Uploaded,
 		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),

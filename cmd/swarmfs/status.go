@@ -75,6 +75,7 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "infohash: %s\n", r.Infohash)
 	fmt.Fprintf(&b, "size: %d\n", r.Length)
 	fmt.Fprintf(&b, "pieces: %d of %d\n", r.PiecesHeld, r.Pieces)
+	fmt.Fprintf(&b, "pieces copied from other torrents: %d\n", r.PiecesBorrowed)
 	fmt.Fprintf(&b, "peers: %d\n", r.Peers)
 	fmt.Fprintf(&b, "fetched: %d\n", r.BytesFetched)
 	fmt.Fprintf(&b, "wasted: %d\n", r.BytesWasted)

@@ -137,6 +137,8 @@ type Torrent struct {
 	Length     int64  `json:"length"`
 	Pieces     int    `json:"pieces"`
 	PiecesHeld int    `json:"pieces_held"`
+	// PiecesBorrowed were copied from other torrents since the start.
+	PiecesBorrowed int64 `json:"pieces_borrowed"`
 	// Payload since the torrent was started: all that peers sent; of it what was
 	// thrown away because it was bad or not asked for; what came twice.
 	BytesFetched    int64 `json:"bytes_fetched"`
