@@ -29,6 +29,8 @@ test)
 	need aria2c aria2
 	need transmission-daemon transmission-daemon
 	need opentracker opentracker
+	need nginx nginx-light
+	need curl curl
 	need ip iproute2
 	need nsenter util-linux
 	need unshare util-linux

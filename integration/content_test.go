@@ -35,6 +35,7 @@ type content struct {
 	files       []fileSpec
 	pieceLength int64
 	size        int64
+	webSeeds    []string // of the next describe
 }
 
 // original is the path of a file of the content.
@@ -89,6 +90,13 @@ func (c *content) describe(t testing.TB, trackers ...string) {
 			tiers = append(tiers, []any{url})
 		}
 		meta["announce-list"] = tiers
+	}
+	if len(c.webSeeds) > 0 {
+		var list []any
+		for _, url := range c.webSeeds {
+			list = append(list, url)
+		}
+		meta["url-list"] = list
 	}
 	c.rawHash = sha1.Sum(appendBencode(nil, info))
 	c.hash = hex.EncodeToString(c.rawHash[:])

@@ -169,8 +169,8 @@ func setUpNamespaces() error {
 func requirements() error {
 	var missing []string
 	for _, name := range []string{
-		"fusermount3", "aria2c", "transmission-daemon", "opentracker", "ffmpeg", "ffprobe",
-		"ip", "nsenter", "unshare", "find", "cmp", "cp", "dd", "cat", python,
+		"fusermount3", "aria2c", "transmission-daemon", "opentracker", "nginx", "ffmpeg", "ffprobe",
+		"ip", "nsenter", "unshare", "find", "cmp", "cp", "dd", "cat", "curl", python,
 	} {
 		if _, err := exec.LookPath(name); err != nil {
 			missing = append(missing, name)

@@ -71,9 +71,9 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 // serve delivers what is asked for until something fails that trying again at once
 // does not help.
 func (p *webPeer) serve() error {
-	defer p.close()
 	// What is in a draft must be told, however this ends (as in peer.readLoop).
 	defer func() { _ = p.flush() }()
+	defer p.close()
 	timer := time.NewTimer(webPause)
 	defer timer.Stop()
 	open := false

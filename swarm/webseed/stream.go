@@ -43,9 +43,9 @@ type Stream struct {
 	reach  reach
 	client *http.Client
 
-	buf  []byte // of the bytes from pos on, those in [r, w)
-	r, w int
-	pos  int64 // in the torrent, of buf[r]
+	buf  []byte // what came last, used or not: it may be asked for a little later
+	r, w int    // the bytes in [r, w) are those from pos on
+	pos  int64  // in the torrent
 
 	body    io.ReadCloser // nil: no response is open
 	cancel  context.CancelCauseFunc
@@ -56,11 +56,16 @@ type Stream struct {
 	next  int64 // where the newest response ends
 	reads int64 // how many bytes it was asked for
 
+	came    int64 // bytes, since what is open was opened
+	used    int64 // and returned of them
 	skipped int64
 }
 
 const (
-	streamBuffer = 256 << 10
+	streamBuffer = 512 << 10
+	maxRead      = 256 << 10
+	// Used or skipped bytes are kept so far back: reads go on side by side.
+	maxBack = 128 << 10
 	// What lies between two blocks is read and thrown away if it is no more than
 	// this. Ending a response costs a new connection, and what is on its way.
 	maxSkip      = 128 << 10
@@ -109,7 +114,7 @@ func (s *Stream) Close() {
 }
 
 // TakeSkipped returns how many bytes came and were of no use since it was called
-// last.
+// last, but for those of what is open.
 func (s *Stream) TakeSkipped() int64 {
 	n := s.skipped
 	s.skipped = 0
@@ -128,7 +133,7 @@ func (s *Stream) Reaches(off int64) bool {
 		return true
 	}
 	ahead := off - s.pos
-	return ahead >= 0 && (ahead < int64(s.w-s.r) || s.body != nil && ahead < int64(s.w-s.r)+min(s.left, maxSkip))
+	return ahead >= -int64(s.r) && (ahead < int64(s.w-s.r) || s.body != nil && ahead < int64(s.w-s.r)+min(s.left, maxSkip))
 }
 
 // Block returns the n bytes of the torrent from off on, at most a quarter of a
@@ -147,13 +152,14 @@ func (s *Stream) Block(ctx context.Context, off int64, n int, until func() int64
 	b := s.buf[s.r : s.r+n]
 	s.r += n
 	s.pos += int64(n)
+	s.used += int64(n)
 	return b, nil
 }
 
 // seek turns to an offset: within what is open if that is near, else anew.
 func (s *Stream) seek(off int64) {
 	switch ahead := off - s.pos; {
-	case ahead < 0:
+	case ahead < -int64(s.r):
 	case ahead <= int64(s.w-s.r):
 		s.skipTo(off)
 		return
@@ -165,14 +171,11 @@ func (s *Stream) seek(off int64) {
 	s.pos = off
 }
 
-// skipTo throws away what is in the buffer before an offset.
+// skipTo moves in the buffer to an offset, or as near as it has.
 func (s *Stream) skipTo(off int64) {
-	n := min(int(off-s.pos), s.w-s.r)
-	if n > 0 {
-		s.r += n
-		s.pos += int64(n)
-		s.skipped += int64(n)
-	}
+	n := min(off-s.pos, int64(s.w-s.r))
+	s.r += int(n)
+	s.pos += n
 }
 
 // more adds bytes to the buffer; at least those before an offset are wanted.
@@ -180,12 +183,13 @@ func (s *Stream) more(ctx context.Context, least int64, until func() int64) erro
 	if s.buf == nil {
 		s.buf = make([]byte, streamBuffer)
 	}
-	if s.r > 0 {
-		copy(s.buf, s.buf[s.r:s.w])
-		s.r, s.w = 0, s.w-s.r
+	if len(s.buf)-s.w < maxRead {
+		from := max(0, s.r-maxBack)
+		copy(s.buf, s.buf[from:s.w])
+		s.r, s.w = s.r-from, s.w-from
 	}
 	if s.body == nil && s.padding == 0 {
-		if err := s.open(ctx, s.pos+int64(s.w), max(least, until())); err != nil {
+		if err := s.open(ctx, s.pos+int64(s.w-s.r), max(least, until())); err != nil {
 			return err
 		}
 	}
@@ -193,6 +197,7 @@ func (s *Stream) more(ctx context.Context, least int64, until func() int64) erro
 		n := int(min(s.padding, int64(len(s.buf)-s.w)))
 		clear(s.buf[s.w : s.w+n])
 		s.w += n
+		s.came += int64(n)
 		s.padding -= int64(n)
 		return nil
 	}
@@ -202,9 +207,11 @@ func (s *Stream) more(ctx context.Context, least int64, until func() int64) erro
 // read takes what the response has.
 func (s *Stream) read(ctx context.Context) error {
 	stalled := s.watch()
-	n, err := s.body.Read(s.buf[s.w:min(int64(len(s.buf)), int64(s.w)+s.left)])
+	room := min(int64(len(s.buf)-s.w), maxRead, s.left)
+	n, err := s.body.Read(s.buf[s.w : s.w+int(room)])
 	stalled.Stop()
 	s.w += n
+	s.came += int64(n)
 	s.left -= int64(n)
 	switch {
 	case s.left == 0:
@@ -286,7 +293,8 @@ func (s *Stream) finish() {
 
 // end forgets all that is open. What is in the buffer was for nothing.
 func (s *Stream) end() {
-	s.skipped += int64(s.w - s.r)
+	s.skipped += max(0, s.came-s.used)
+	s.came, s.used = 0, 0
 	s.pos += int64(s.w - s.r)
 	s.r, s.w = 0, 0
 	s.finish()

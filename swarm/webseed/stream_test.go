@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func start(t *testing.T, h http.HandlerFunc, how func(*httptest.Server)) *site {
 			s.conns.Add(1)
 		}
 	}
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	how(s.Server)
 	t.Cleanup(s.Close)
 	return s
@@ -145,6 +146,7 @@ func TestReadingOnMakesLongRequests(t *testing.T) {
 	if n := srv.conns.Load(); n != 2 {
 		t.Errorf("%d connections for two streams that read on", n)
 	}
+	r2.Close()
 	if n := r2.TakeSkipped(); n != 0 {
 		t.Errorf("%d bytes came for nothing", n)
 	}
@@ -176,8 +178,33 @@ func TestASmallGapIsSkippedAndALargeOneIsNot(t *testing.T) {
 	if got := srv.requests(); len(got) != 2 {
 		t.Errorf("got %q, want one request that a gap of two blocks does not end, and another", got)
 	}
+	r.Close()
 	if n := r.TakeSkipped(); n < 2*blockLen {
 		t.Errorf("%d bytes are told as skipped, want two blocks at least", n)
+	}
+}
+
+// Reads that go on side by side ask for what was skipped a little later.
+func TestWhatWasSkippedIsStillThere(t *testing.T) {
+	data := randomBytes(64 * 64 << 10)
+	srv := serve(t, file(data))
+	all := int64(len(data))
+	r := &reader{stream(t, source(t, Files, srv.URL+"/x", single("x", all)), Options{}), t, data}
+	if err := r.block(0, all); err != nil {
+		t.Fatal(err)
+	}
+	off := int64(blockLen)
+	for ; off+8*blockLen <= all; off += 8 * blockLen {
+		for _, n := range []int64{4, 5, 0, 1, 6, 7, 2, 3} {
+			if err := r.block(off+n*blockLen, all); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.blocks(off, all)
+	r.Close()
+	if got, n := srv.requests(), r.TakeSkipped(); len(got) != 1 || n != 0 {
+		t.Errorf("got %q, and %d bytes for nothing", got, n)
 	}
 }
 
@@ -228,7 +255,7 @@ func TestPiecesOfAScript(t *testing.T) {
 	})
 	r := &reader{stream(t, source(t, Pieces, srv.URL+"/s", info), Options{}), t, data}
 	r.blocks(0, int64(len(data)))
-	r.blocks(3*64<<10+2*blockLen, 4*64<<10)
+	(&reader{stream(t, r.src, Options{}), t, data}).blocks(3*64<<10+2*blockLen, 4*64<<10)
 	if got := srv.requests(); len(got) != 7 {
 		t.Errorf("%d requests, want one for each of 6 pieces and another", len(got))
 	}
@@ -324,6 +351,7 @@ func TestEndlessBodiesAreCut(t *testing.T) {
 	})
 	r := &reader{stream(t, source(t, Files, srv.URL+"/x", single("x", int64(len(data)))), Options{}), t, data}
 	r.blocks(0, 64<<10)
+	r.Close()
 	if n := r.TakeSkipped(); n != 0 {
 		t.Errorf("%d bytes too many were taken", n)
 	}
@@ -362,7 +390,6 @@ func TestTheLimitIsAskedForEachByte(t *testing.T) {
 func TestCertificatesAreVerified(t *testing.T) {
 	data := randomBytes(64 << 10)
 	srv := start(t, file(data), (*httptest.Server).StartTLS)
-	srv.Config.ErrorLog = nil
 	roots := x509.NewCertPool()
 	roots.AddCert(srv.Certificate())
 	info := single("x", int64(len(data)))
