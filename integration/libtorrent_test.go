@@ -34,6 +34,7 @@ type libtorrentOptions struct {
 	peers []string // to connect to, by TCP
 	// settings are NAME=NUMBER, as libtorrent calls them.
 	settings []string
+	dht      string // a node to ask for others; "": no DHT
 }
 
 // startLibtorrent runs a session on node; mode is "seed" or "leech".
@@ -50,6 +51,9 @@ func startLibtorrent(t testing.TB, n *node, mode string, c *content, dir string,
 	}
 	for _, peer := range opts.peers {
 		args = append(args, "--peer", peer)
+	}
+	if opts.dht != "" {
+		args = append(args, "--dht", opts.dht)
 	}
 	for _, set := range opts.settings {
 		args = append(args, "--set", set)

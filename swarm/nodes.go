@@ -75,6 +75,7 @@ func (s *Session) DHT() (dht.Status, bool) {
 type rounds struct {
 	began time.Time     // the newest look-up
 	gap   time.Duration // before one that is asked for, and not merely due
+	idle  bool          // it asked nobody
 }
 
 const (
@@ -83,15 +84,16 @@ const (
 	roundEvery = 20 * time.Minute
 	// A torrent without peers is looked up sooner, ever more rarely.
 	firstGap, maxGap = 30 * time.Second, 8 * time.Minute
-	// No two look-ups follow each other faster, whatever happens.
-	leastGap = 3 * time.Second
+	// A table becomes better twice at a start.
+	leastGap = 2 * time.Second
 )
 
 // begin notes that a look-up begins.
 func (r *rounds) begin(now time.Time) { r.began = now }
 
-// ended notes what a look-up has brought.
-func (r *rounds) ended(peers int) {
+// ended notes what a look-up has brought; idle: there was nobody to ask.
+func (r *rounds) ended(peers int, idle bool) {
+	r.idle = idle
 	if peers > 0 || r.gap == 0 {
 		r.gap = firstGap
 		return
@@ -103,6 +105,8 @@ func (r *rounds) ended(peers int) {
 // wanted, at once if the table has become better.
 func (r *rounds) due(wanted, better bool) time.Time {
 	switch {
+	case better && r.idle:
+		return r.began
 	case better:
 		return r.began.Add(leastGap)
 	case wanted:
@@ -134,10 +138,7 @@ func (f *search) nodes(ctx context.Context, found finding) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, dht.ErrNoNodes) {
-			f.log.Debug("look up in the DHT", "err", err)
-		}
-		r.ended(int(peers.Load()))
+		r.ended(int(peers.Load()), errors.Is(err, dht.ErrNoNodes))
 		if !f.rest(ctx, &r, better) {
 			return nil
 		}

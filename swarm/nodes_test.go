@@ -18,6 +18,11 @@ import (
 // withNode is a node whose session has a node of the DHT on its own host.
 func (l *lab) withNode(bootstrap ...string) *node {
 	l.t.Helper()
+	return l.nodeWith(func(*dht.Options) {}, bootstrap...)
+}
+
+func (l *lab) nodeWith(change func(*dht.Options), bootstrap ...string) *node {
+	l.t.Helper()
 	var host *simnet.Host
 	o := nodeOptions{net: func(h *simnet.Host) Network { host = h; return h }}
 	o.DHT = &dht.Options{
@@ -30,6 +35,7 @@ func (l *lab) withNode(bootstrap ...string) *node {
 		},
 		Resolve: func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no name server here") },
 	}
+	change(o.DHT)
 	return l.node(o)
 }
 
@@ -148,14 +154,14 @@ func TestNodesAreWhereWeListen(t *testing.T) {
 func TestRoundsOfLookUps(t *testing.T) {
 	var r rounds
 	r.begin(epoch)
-	r.ended(0)
+	r.ended(0, false)
 	for _, want := range []time.Duration{30, 60, 120, 240, 480, 480} {
 		if got := r.due(true, false).Sub(epoch); got != want*time.Second {
 			t.Errorf("wanted and in vain: again after %v, want %v", got, want*time.Second)
 		}
-		r.ended(0)
+		r.ended(0, false)
 	}
-	r.ended(3)
+	r.ended(3, false)
 	if got := r.due(true, false).Sub(epoch); got != firstGap {
 		t.Errorf("wanted, after one that brought something: again after %v", got)
 	}
@@ -164,5 +170,9 @@ func TestRoundsOfLookUps(t *testing.T) {
 	}
 	if got := r.due(false, true).Sub(epoch); got != leastGap {
 		t.Errorf("with a better table again after %v, want %v", got, leastGap)
+	}
+	r.ended(0, true)
+	if got := r.due(false, true).Sub(epoch); got != 0 {
+		t.Errorf("when there was nobody to ask, with a better table again after %v, want at once", got)
 	}
 }

@@ -2,10 +2,11 @@
 
 usage: libtorrent_client.py seed|leech LISTEN TORRENT SAVE_DIR
            [--limit BYTES_PER_S] [--have 0110...] [--no-utp] [--peer IP:PORT]...
-           [--set NAME=NUMBER]...
+           [--set NAME=NUMBER]... [--dht IP:PORT]
 
 Prints "ready" when a seeder seeds what it has (--have: a digit for each piece),
-"done" when a leecher has everything. Each line on standard input is answered by
+"done" when a leecher has everything. With --dht it uses the DHT, and asks that
+node for others. Each line on standard input is answered by
 the payload bytes uploaded so far; the end of standard input ends the program.
 """
 import argparse
@@ -57,6 +58,7 @@ def main():
     parser.add_argument("--no-utp", action="store_true")
     parser.add_argument("--peer", action="append", default=[])
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--dht", default="")
     args = parser.parse_args()
     settings = {
         "listen_interfaces": args.listen, "enable_dht": False, "enable_lsd": False,
@@ -65,6 +67,12 @@ def main():
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.tracker_notification
         | lt.alert.category_t.peer_notification | lt.alert.category_t.status_notification,
     }
+    if args.dht:
+        # The tests' nodes are all of one network, which it would take for one node.
+        settings.update({
+            "enable_dht": True, "dht_bootstrap_nodes": args.dht,
+            "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False,
+        })
     for setting in args.set:
         name, number = setting.split("=")
         settings[name] = type(settings.get(name, lt.default_settings()[name]))(int(number))
