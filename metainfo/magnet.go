@@ -27,6 +27,11 @@ type Magnet struct {
 	Sources  []string // xs: http and https URLs of the .torrent itself
 	Peers    []string // x.pe: "host:port"
 
+	// Private asks only the trackers that are named for peers, as the torrent's own
+	// word for that (BEP 27) is in the metadata and comes too late: "private=1",
+	// which no BEP names, or x.private=1.
+	Private bool
+
 	// Select is which files are wanted (so, BEP 53); nil means all.
 	Select FileRanges
 }
@@ -109,6 +114,8 @@ func (m *Magnet) set(key, val string) error {
 		if p, ok := cleanHostPort(val); ok && len(m.Peers) < maxURLs && !slices.Contains(m.Peers, p) {
 			m.Peers = append(m.Peers, p)
 		}
+	case "private", "x.private":
+		m.Private = val == "1"
 	case "so":
 		// A selection that cannot be read selects everything.
 		if r, err := ParseFileRanges(val); err == nil && m.Select == nil {
@@ -177,6 +184,9 @@ func (m *Magnet) String() string {
 	escaped("ws", m.WebSeeds...)
 	escaped("xs", m.Sources...)
 	escaped("x.pe", m.Peers...)
+	if m.Private {
+		param("private", "1")
+	}
 	if m.Select != nil {
 		param("so", m.Select.String())
 	}

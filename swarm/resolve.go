@@ -21,6 +21,7 @@ type Link struct {
 	Hash     metainfo.Hash
 	Trackers [][]string
 	Peers    []netip.AddrPort // to try at once
+	Private  bool             // peers are those above and of the trackers alone
 }
 
 // Resolved is what a link led to: the info dictionary, and addresses of those who
@@ -145,7 +146,7 @@ func newResolving(s *Session, l Link) *resolving {
 	}
 	u.addrs.init(maxInformants)
 	// How much is left nobody knows; 0 would say that we seed.
-	u.search = newSearch(s, u.log, l.Hash, false, l.Trackers, func() account { return account{left: metainfo.BlockSize} })
+	u.search = newSearch(s, u.log, l.Hash, l.Private, l.Trackers, func() account { return account{left: metainfo.BlockSize} })
 	return u
 }
 

@@ -191,3 +191,21 @@ func TestNobodyGetsTheDictionaryAgainAndAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestALinkMarkedPrivateIsNotLookedUpInTheDHT(t *testing.T) {
+	c := longContent(t)
+	for _, private := range []bool{false, true} {
+		simulate(t, func(l *lab) {
+			at := l.withNode().addr().String()
+			seed, n := l.withNode(at), l.withNode(at)
+			seed.fill(c)
+			seed.add(c)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+			defer cancel()
+			_, err := n.Resolve(ctx, Link{Hash: c.meta.Info.Hash, Private: private})
+			if found := err == nil; found == private {
+				t.Errorf("private %v: got %v", private, err)
+			}
+		})
+	}
+}

@@ -121,7 +121,7 @@ func (m *mounter) resolve(ctx context.Context, l *link) (loaded, error) {
 
 func (m *mounter) fromPeers(ctx context.Context, l *link) (loaded, error) {
 	peers := literalPeers(l.magnet.Peers)
-	to := swarm.Link{Hash: l.hash(), Peers: slices.Concat(peers, m.peers)}
+	to := swarm.Link{Hash: l.hash(), Private: l.magnet.Private, Peers: slices.Concat(peers, m.peers)}
 	for _, tr := range l.magnet.Trackers {
 		to.Trackers = append(to.Trackers, []string{tr})
 	}
