@@ -1,9 +1,6 @@
 package integration
 
-import (
-	"encoding/json"
-	"testing"
-)
+import "testing"
 
 // strict are clients that have no connection which is not encrypted throughout.
 var strict = []client{
@@ -64,8 +61,8 @@ func TestAMountReadsFromClientsThatRequireEncryption(t *testing.T) {
 				from.seed(t, newNode(t), c)
 				tracker.waitSeeder(c)
 				m := mount(t, newNode(t), mountOptions{flags: []string{"--encryption", want}}, c.torrent)
+				m.wantEncryption(c, "rc4") // two that have all part soon
 				c.copyOut(t, m.point)
-				m.wantEncryption(c, "rc4")
 				m.unmount()
 			})
 		}
@@ -108,29 +105,23 @@ func TestWhatIsAgreedOnWithClientsThatTakeBoth(t *testing.T) {
 			c := single(t, "agreed", 4<<20, 64<<10)
 			l := seedLibtorrentWith(t, newNode(t), c, libtorrentOptions{settings: tc.settings})
 			m := mount(t, newNode(t), mountOptions{flags: []string{"--encryption", tc.encryption, "--peer", l.address}}, c.torrent)
-			c.copyOut(t, m.point)
 			m.wantEncryption(c, tc.want)
+			c.copyOut(t, m.point)
 			m.unmount()
 		})
 	}
 }
 
-// wantEncryption checks how the connections of a torrent are encrypted. There has
-// to be one.
+// wantEncryption checks how the connections of a torrent are encrypted. It waits
+// for the first.
 func (m *mounted) wantEncryption(c *content, want string) {
 	m.t.Helper()
-	r := run(m.t, readyLimit, swarmfs("status", "--json", "--data", m.data, c.hash))
-	var st struct {
-		Torrents []struct {
-			Peers []struct {
-				Client, Encryption string
-			} `json:"peer_list"`
-		}
-	}
-	if err := json.Unmarshal([]byte(r.stdout), &st); err != nil || len(st.Torrents) != 1 || len(st.Torrents[0].Peers) == 0 {
-		m.t.Fatalf("status: exit code %d, %v: %s%s", r.code, err, r.stdout, r.stderr)
-	}
-	for _, p := range st.Torrents[0].Peers {
+	var peers []connection
+	eventually(m.t, readyLimit, "a connection", func() bool {
+		peers = m.peers(c)
+		return len(peers) > 0
+	})
+	for _, p := range peers {
 		if p.Encryption != want {
 			m.t.Errorf("the connection with %s is encrypted %q, want %q", p.Client, p.Encryption, want)
 		}

@@ -77,6 +77,8 @@ type Options struct {
 	// Local confines everything to loopback addresses: nothing is dialled or
 	// announced elsewhere.
 	Local bool
+	// NoPEX: peers are neither told of each other nor asked for others.
+	NoPEX bool
 	// Encryption says which connections are encrypted.
 	Encryption Encryption
 	// Network carries the connections with peers. Default: the operating system's.

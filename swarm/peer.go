@@ -34,8 +34,11 @@ type peer struct {
 
 	// Owned by the reader.
 	metadata metadataService
+	intake   pexIntake
 
 	// Owned by the loop.
+	ex       exchange
+	joined   time.Time
 	client   string // what it calls itself (BEP 10); "" until it has
 	toldNode bool   // it knows our node of the DHT
 	dirty    bool   // the writer is to be woken after this batch
@@ -56,6 +59,15 @@ const (
 )
 
 func (p *peer) fast() bool { return p.hs.Has(wire.FeatureFast) }
+
+// tell queues a message of the loop's own. A peer that does not read it goes.
+func (p *peer) tell(m wire.Message) {
+	if !p.out.append(m) {
+		p.gone = true
+		p.cancel(errDeaf)
+	}
+	p.out.signal()
+}
 
 // serve runs both goroutines until one of them ends, then the other.
 func (p *peer) serve() error {
@@ -208,6 +220,8 @@ func (p *peer) extended(m wire.Message) error {
 		return p.run.post(p.ctx, extended{p.id, h})
 	case extMetadata:
 		return p.metadataWanted(m.Data)
+	case extPex:
+		return p.pexTold(m.Data)
 	case extDontHave:
 		piece, err := wire.ParseDontHave(m.Data)
 		if err != nil {

@@ -118,7 +118,8 @@ type informant struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	out    outbox
-	theirs uint8 // owned by the loop: its identifier of ut_metadata
+	theirs uint8     // owned by the loop: its identifier of ut_metadata
+	intake pexIntake // owned by its reader
 }
 
 // What enters the loop of a link, besides found.
@@ -356,7 +357,11 @@ func (u *resolving) serve(conn net.Conn, addr netip.AddrPort, dialed bool) error
 	}, nil)
 	stop := context.AfterFunc(i.ctx, func() { conn.Close() })
 	defer stop()
-	i.out.append(wire.Message{Kind: wire.Extended, Ext: wire.ExtHandshakeID, Data: u.session.extHandshake(0)})
+	hello := u.session.extHandshake(0)
+	if u.exchanges() {
+		hello.M[wire.ExtPex] = extPex
+	}
+	i.out.append(wire.Message{Kind: wire.Extended, Ext: wire.ExtHandshakeID, Data: wire.AppendExtHandshake(nil, hello)})
 	g.Go(i.writeLoop, func(err error) { i.cancel(err) })
 	i.cancel(guard(i.readLoop))
 	g.Wait()
@@ -418,6 +423,8 @@ func (i *informant) handle(m wire.Message) error {
 			return err
 		}
 		return i.u.post(informed{i, h})
+	case extPex:
+		return i.pexTold(m.Data)
 	case extMetadata:
 		md, err := wire.ParseMetadata(m.Data)
 		if err != nil {

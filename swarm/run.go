@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,6 +28,8 @@ type run struct {
 	peers      map[engine.PeerID]*peer          // look-up only: never ranged over to decide
 	departed   map[engine.PeerID]netip.AddrPort // who has left: some are found guilty later
 	hungryAt   time.Time
+	lookAt     time.Time // when peers are looked over next
+	locatedAt  time.Time // when we learned last where we are
 	addrs      candidates
 	waiting    map[int][]*waiter // by the piece they wait for
 	dead       map[int]time.Time // pieces whose readers gave up, until when
@@ -97,6 +100,7 @@ func (r *run) loop() error {
 		again := r.share(now)
 		r.connect(now)
 		r.joinWebSeeds(now)
+		r.lookOver(now)
 		r.perform()
 		r.t.publish(r)
 		timer.Reset(r.untilWake(now, r.watchReads(now), again))
@@ -129,9 +133,7 @@ func (r *run) apply(now time.Time, ev event) {
 		r.eng.Message(now, ev.id, ev.m)
 	case extended:
 		if p := r.peers[ev.id]; p != nil {
-			if ev.h.Version != "" {
-				p.client = ev.h.Version
-			}
+			r.introduced(now, p, ev.h)
 			r.tellNode(p)
 		}
 		r.eng.Extensions(ev.id, engine.Caps{DontHave: ev.h.M[wire.ExtDontHave], MaxRequests: ev.h.Requests})
@@ -345,17 +347,38 @@ func (r *run) verified(now time.Time, ev verified) {
 func (r *run) joined(now time.Time, p *peer) {
 	for _, q := range r.peers {
 		if q.hs.PeerID == p.hs.PeerID && !q.gone {
-			p.cancel(errors.New("connected already"))
+			r.keepOne(now, q, p)
 			break
 		}
 	}
 	r.peers[p.id] = p
+	p.joined = now
+	if p.dialed {
+		p.ex.listens = p.addr
+	}
 	clear(r.dead)
 	r.eng.PeerJoined(now, p.id, engine.Caps{Fast: p.fast()})
 	if p.hs.Has(wire.FeatureExtended) {
-		p.out.append(wire.Message{Kind: wire.Extended, Ext: wire.ExtHandshakeID, Data: r.t.session.extHandshake(len(r.t.info.Raw))})
-		p.out.signal()
+		p.tell(r.introduce(p))
 	}
+}
+
+// Connections that begin so close to each other are two dials that crossed.
+const crossing = 10 * time.Second
+
+// keepOne ends one of two connections with the same peer: the later, or, where both
+// sides have dialled at once, the one that both sides choose. Each would end the
+// other's otherwise.
+func (r *run) keepOne(now time.Time, first, second *peer) {
+	loser := second
+	if first.dialed != second.dialed && now.Sub(first.joined) < crossing {
+		ours := bytes.Compare(r.t.session.peerID[:], first.hs.PeerID[:]) > 0 // the dial of the greater ID stays
+		if second.dialed == ours {
+			loser = first
+			loser.gone = true
+		}
+	}
+	loser.cancel(errors.New("connected already"))
 }
 
 // Peers that left whose addresses are remembered, at most; beyond it all are
@@ -376,6 +399,9 @@ func (r *run) left(now time.Time, ev left) {
 		r.log.Debug("peer left", "peer", p.addr, "err", ev.err)
 	}
 	r.addrs.closed(now, p.addr, p.dialed)
+	if !p.dialed {
+		r.addrs.part(now, p.ex.listens)
+	}
 	r.eng.PeerLeft(now, p.id)
 }
 

@@ -228,15 +228,16 @@ func (s *Session) port() uint16 {
 const (
 	extDontHave = 1
 	extMetadata = 2
+	extPex      = 3
 )
 
 // extHandshake is what peers are told of the torrent with an info dictionary of
 // so many bytes; 0: it is not known yet.
-func (s *Session) extHandshake(metadataSize int) []byte {
-	return wire.AppendExtHandshake(nil, wire.ExtHandshake{
+func (s *Session) extHandshake(metadataSize int) wire.ExtHandshake {
+	return wire.ExtHandshake{
 		M:       map[string]uint8{wire.ExtDontHave: extDontHave, wire.ExtMetadata: extMetadata},
 		Version: Version, Port: s.port(), Requests: 500, MetadataSize: metadataSize,
-	})
+	}
 }
 
 // clock turns a moment into ns since the session began, which never jumps.

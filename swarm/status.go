@@ -58,6 +58,9 @@ type PeerStatus struct {
 	Addr   netip.AddrPort
 	URL    string // of a web seed, which has no Addr, without its secrets
 	Client string // as the peer calls itself, or the code in its ID; "" if neither is known
+	// Source is how we came to it: "user", "tracker", "lsd", "dht", "pex",
+	// "incoming", or "torrent" for a web seed.
+	Source string
 	// Protection is how the connection is hidden from bystanders.
 	Protection Protection
 	engine.PeerStatus
@@ -116,13 +119,20 @@ func (r *run) inspect(q inspect) {
 	if q.connections {
 		for _, e := range r.eng.Peers() {
 			if p := r.peers[e.Peer]; p != nil {
-				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), Protection: protectionOf(p.conn), PeerStatus: e})
+				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), Source: r.sourceOf(p), Protection: protectionOf(p.conn), PeerStatus: e})
 			} else if p := r.web.joined[e.Peer]; p != nil {
-				st.Connections = append(st.Connections, PeerStatus{URL: p.seed.shown, PeerStatus: e})
+				st.Connections = append(st.Connections, PeerStatus{URL: p.seed.shown, Source: "torrent", PeerStatus: e})
 			}
 		}
 	}
 	q.reply <- st
+}
+
+func (r *run) sourceOf(p *peer) string {
+	if !p.dialed {
+		return fromIncoming.String()
+	}
+	return r.addrs.sourceOf(p.addr).String()
 }
 
 // waitingReads returns the n reads that wait longest, and how many there are.

@@ -133,7 +133,7 @@ func peerReport(p swarm.PeerStatus) api.Peer {
 		client = "web seed"
 	}
 	return api.Peer{
-		Address: p.Name(), Client: client, Encryption: p.Protection.String(),
+		Address: p.Name(), Client: client, Source: p.Source, Encryption: p.Protection.String(),
 		Choked: p.Choked, Interested: p.Interested, Choking: p.Choking, Interesting: p.Interesting, Snubbed: p.Snubbed,
 		Rate: p.Rate, Outstanding: p.Outstanding, Pieces: p.Pieces, Fetched: p.Received, Uploaded: p.Sent,
 	}

@@ -108,7 +108,7 @@ func AppendExtHandshake(dst []byte, h ExtHandshake) []byte {
 		MetadataSize int              `bencode:"metadata_size,omitempty"`
 		Port         uint16           `bencode:"p,omitempty"`
 		Requests     int              `bencode:"reqq,omitempty"`
-		UploadOnly   int              `bencode:"upload_only,omitempty"`
+		UploadOnly   int              `bencode:"upload_only"` // 0 takes back what was said before
 		Version      string           `bencode:"v,omitempty"`
 		YourIP       []byte           `bencode:"yourip,omitempty"`
 	}{

@@ -28,7 +28,7 @@ func TestExtendedHandshakeHasTheBytesOfBEP10(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, h) {
 		t.Errorf("got %+v, %v; want %+v", got, err, h)
 	}
-	if got := AppendExtHandshake([]byte("x"), ExtHandshake{}); string(got) != "xd1:mdee" {
+	if got := AppendExtHandshake([]byte("x"), ExtHandshake{}); string(got) != "xd1:mde11:upload_onlyi0ee" {
 		t.Errorf("zero value: got %q", got)
 	}
 }

@@ -232,6 +232,7 @@ type Asked struct {
 type Peer struct {
 	Address     string  `json:"address"`
 	Client      string  `json:"client"`
+	Source      string  `json:"source"`      // user, tracker, lsd, dht, pex or incoming
 	Encryption  string  `json:"encryption"`  // none, handshake or rc4
 	Choked      bool    `json:"choked"`      // it chokes us
 	Interested  bool    `json:"interested"`  // we are interested in it
