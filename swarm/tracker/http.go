@@ -22,11 +22,31 @@ const (
 	maxRedirects = 5
 )
 
-// announceHTTP announces over http or https. Each announce has a transport of
-// its own and keeps no connection: the next one is half an hour away, and a
-// shared connection would carry one torrent's announce over an address that
-// was checked for another.
+// announceHTTP announces over http or https.
 func (c *Client) announceHTTP(ctx context.Context, u *url.URL, r Request) (Response, error) {
+	body, status, err := c.get(ctx, u, announceURL(u, r))
+	if err != nil {
+		return Response{}, err
+	}
+	resp, err := parseAnswer(body, u)
+	return resp, statusError(status, err)
+}
+
+// statusError is why an answer with this HTTP status and this failure to read it
+// is none. Some trackers say in words what is wrong, and in the status too: the
+// words are worth more.
+func statusError(status int, err error) error {
+	if failure := (*FailureError)(nil); status != http.StatusOK && !errors.As(err, &failure) {
+		return fmt.Errorf("HTTP status %d", status)
+	}
+	return err
+}
+
+// get fetches target, a URL of the tracker that announces go to at u. Each request
+// has a transport of its own and keeps no connection: the next one is half an hour
+// away, and a shared connection would carry one torrent's announce over an address
+// that was checked for another.
+func (c *Client) get(ctx context.Context, u, target *url.URL) (body []byte, status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.httpTimeout)
 	defer cancel()
 	h := &hops{classify: c.classify, allow: c.opts.Allow, path: u.Path}
@@ -39,7 +59,7 @@ func (c *Client) announceHTTP(ctx context.Context, u *url.URL, r Request) (Respo
 	}}
 	req := &http.Request{
 		Method: http.MethodGet,
-		URL:    announceURL(u, r),
+		URL:    target,
 		Host:   u.Host,
 		Header: http.Header{"User-Agent": {c.opts.UserAgent}},
 	}
@@ -48,23 +68,17 @@ func (c *Client) announceHTTP(ctx context.Context, u *url.URL, r Request) (Respo
 		if ue := (*url.Error)(nil); errors.As(err, &ue) {
 			err = ue.Err // without its URL, which holds the passkey
 		}
-		return Response{}, err
+		return nil, 0, err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err != nil {
-		return Response{}, fmt.Errorf("read answer: %w", err)
+		return nil, 0, fmt.Errorf("read answer: %w", err)
 	}
 	if len(body) > maxBody {
-		return Response{}, fmt.Errorf("answer of more than %d bytes", maxBody)
+		return nil, 0, fmt.Errorf("answer of more than %d bytes", maxBody)
 	}
-	resp, err := parseAnswer(body, u)
-	if failure := (*FailureError)(nil); res.StatusCode != http.StatusOK && !errors.As(err, &failure) {
-		// Some trackers say in words what is wrong, and in the status too:
-		// the words are worth more.
-		return Response{}, fmt.Errorf("HTTP status %d", res.StatusCode)
-	}
-	return resp, err
+	return body, res.StatusCode, nil
 }
 
 func checkRedirect(h *hops, next *url.URL, via []*http.Request) error {
@@ -139,8 +153,11 @@ func announceURL(u *url.URL, r Request) *url.URL {
 	escape(&b, r.PeerID[:])
 	fmt.Fprintf(&b, "&port=%d&uploaded=%d&downloaded=%d&left=%d", r.Port, max(0, r.Uploaded), max(0, r.Downloaded), max(0, r.Left))
 	fmt.Fprintf(&b, "&key=%08x&numwant=%d&compact=1&no_peer_id=1&supportcrypto=1", r.Key, r.numWant())
-	if r.Event != None {
+	switch {
+	case r.Event != None:
 		b.WriteString("&event=" + r.Event.String())
+	case r.Paused:
+		b.WriteString("&event=paused")
 	}
 	if r.TrackerID != "" {
 		b.WriteString("&trackerid=")

@@ -89,20 +89,21 @@ func scrub(text string, u *url.URL) string {
 // announceError is an error whose text holds no secret. What it wraps may.
 type announceError struct {
 	text string
+	what string // the end of text: what went wrong
 	err  error
 }
 
 func (e *announceError) Error() string { return e.text }
 func (e *announceError) Unwrap() error { return e.err }
 
-// wrap adds the tracker to err.
-func wrap(rawURL string, err error) error {
+// wrap adds to err what was done, as in "announce to", and with which tracker.
+func wrap(doing, rawURL string, err error) error {
 	u, parseErr := url.Parse(rawURL)
 	if parseErr != nil {
 		u = &url.URL{}
 	}
 	text := cut(scrub(printable(err.Error()), u), 2*maxTextLen)
-	return &announceError{text: fmt.Sprintf("announce to %s: %s", Redact(rawURL), text), err: err}
+	return &announceError{text: fmt.Sprintf("%s %s: %s", doing, Redact(rawURL), text), what: text, err: err}
 }
 
 // maxTextLen is how much of a tracker's text is kept, in bytes.

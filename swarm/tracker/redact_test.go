@@ -49,7 +49,7 @@ func TestErrorsHoldNoPasskeyEvenIfTheTrackerRepeatsIt(t *testing.T) {
 			if got := clip([]byte(text), u); strings.Contains(got, secret[:5]) {
 				t.Errorf("%s: a tracker's text is %q", raw, got)
 			}
-			err := wrap(raw, fmt.Errorf("%s: %w", text, io.EOF))
+			err := wrap("announce to", raw, fmt.Errorf("%s: %w", text, io.EOF))
 			if strings.Contains(err.Error(), secret[:5]) {
 				t.Errorf("%s: an error is %q", raw, err)
 			}

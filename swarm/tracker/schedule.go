@@ -85,6 +85,9 @@ type tracker struct {
 	retryAt  time.Time // after a failure: not before
 	notUntil time.Time // after an answer: no regular announce before
 	never    bool      // BEP 31
+	said     string    // with the last failure, if no answer has come since
+
+	seeders, leechers int // -1: not told
 
 	started   bool // it knows that we are here
 	completed bool // it knows, or need not know, that we have become complete
@@ -111,7 +114,7 @@ func NewSchedule(tiers [][]string, rng *rand.Rand, limits Limits) *Schedule {
 			if s.byURL[u] != nil || len(all) >= maxTrackers || !Supported(u) {
 				continue
 			}
-			t := &tracker{url: u, tier: tier}
+			t := &tracker{url: u, tier: tier, seeders: -1, leechers: -1}
 			s.byURL[u] = t
 			all = append(all, t)
 		}
@@ -262,6 +265,8 @@ func (s *Schedule) answered(t *tracker, r Response) {
 	if r.TrackerID != "" {
 		t.id = r.TrackerID
 	}
+	t.said = ""
+	t.count(r.Seeders, r.Leechers)
 	switch t.event {
 	case Started:
 		t.started = true
@@ -274,6 +279,7 @@ func (s *Schedule) answered(t *tracker, r Response) {
 func (s *Schedule) failed(t *tracker, now time.Time, err error) {
 	wait := min(s.limits.Retry<<min(t.failures, 10), maxRetry)
 	t.failures++
+	t.said = failureText(err)
 	wait += time.Duration((s.rng.Float64()*2 - 1) * 0.2 * float64(wait))
 	if f := (*FailureError)(nil); errors.As(err, &f) {
 		// It is there and said no: it must not hear from us more often than

@@ -50,6 +50,9 @@ type Request struct {
 	// and until the torrent is complete. Negative ones are sent as 0.
 	Uploaded, Downloaded, Left int64
 	Event                      Event
+	// Paused says that what is left is not going to be fetched: a partial seed
+	// (BEP 21). Only HTTP trackers can be told, and not with another event.
+	Paused bool
 	// NumWant is how many peers we want. 0 means DefaultNumWant, a negative
 	// number none; none are asked for with Stopped.
 	NumWant int
@@ -183,8 +186,18 @@ func NewClient(opts Options) *Client {
 // *FailureError; after Close the error is ErrClosed. Errors name the tracker
 // without its passkey.
 func (c *Client) Announce(ctx context.Context, rawURL string, r Request) (Response, error) {
+	return request(ctx, c, "announce to", rawURL, func(ctx context.Context, u *url.URL) (Response, error) {
+		if u.Scheme == "udp" {
+			return c.announceUDP(ctx, u, r)
+		}
+		return c.announceHTTP(ctx, u, r)
+	})
+}
+
+// request makes one request of a tracker: doing says which.
+func request[T any](ctx context.Context, c *Client, doing, rawURL string, ask func(context.Context, *url.URL) (T, error)) (resp T, err error) {
 	if !c.begin() {
-		return Response{}, ErrClosed
+		return resp, ErrClosed
 	}
 	defer c.work.Done()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -193,22 +206,16 @@ func (c *Client) Announce(ctx context.Context, rawURL string, r Request) (Respon
 
 	u, err := parseURL(rawURL)
 	if err != nil {
-		return Response{}, wrap(rawURL, err)
+		return resp, wrap(doing, rawURL, err)
 	}
-	var resp Response
-	if u.Scheme == "udp" {
-		resp, err = c.announceUDP(ctx, u, r)
-	} else {
-		resp, err = c.announceHTTP(ctx, u, r)
-	}
-	if err != nil {
+	if resp, err = ask(ctx, u); err != nil {
 		// What ended it, rather than what came of that.
 		if c.ctx.Err() != nil {
 			err = ErrClosed
 		} else if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return Response{}, wrap(rawURL, err)
+		return resp, wrap(doing, rawURL, err)
 	}
 	return resp, nil
 }

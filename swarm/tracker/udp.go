@@ -25,17 +25,26 @@ const (
 // maxConnections bounds the connection ids that are remembered.
 const maxConnections = 1024
 
-// announceUDP announces over UDP. Retransmissions go round the addresses of the
-// tracker, one of each family: a host without IPv6 says nothing when it drops
-// what is sent there.
+// announceUDP announces over UDP.
 func (c *Client) announceUDP(ctx context.Context, u *url.URL, r Request) (Response, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.udpTimeout, fmt.Errorf("%w: %w", errNoAnswer, context.DeadlineExceeded))
+	ctx, cancel := c.udpContext(ctx)
 	defer cancel()
 	addrs, err := c.resolveUDP(ctx, u)
 	if err != nil {
 		return Response{}, err
 	}
-	return c.udp.announce(ctx, addrs, u, r)
+	p, addr, err := c.udp.request(ctx, addrs, u, actionAnnounce, func(id uint64, transaction uint32) []byte {
+		return appendAnnounce(nil, id, transaction, requestURI(u), r)
+	})
+	if err != nil {
+		return Response{}, err
+	}
+	return parseAnnounce(p, addr.Addr().BitLen()/8)
+}
+
+// udpContext ends with the time that a request may take.
+func (c *Client) udpContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.udpTimeout, fmt.Errorf("%w: %w", errNoAnswer, context.DeadlineExceeded))
 }
 
 // resolveUDP returns at most one address of each family, in the resolver's
@@ -119,19 +128,25 @@ func (c *udpClient) close() {
 	c.readers.Wait()
 }
 
-// announce connects and announces to one of addrs, again and again until ctx
-// ends: n retransmissions wait 15·2ⁿ seconds.
-func (c *udpClient) announce(ctx context.Context, addrs []netip.AddrPort, u *url.URL, r Request) (Response, error) {
+// udpRequest makes the packet of a request.
+type udpRequest func(connection uint64, transaction uint32) []byte
+
+// request connects to one of addrs and makes a request, again and again until ctx
+// ends: n retransmissions wait 15·2ⁿ seconds. They go round the addresses of the
+// tracker, one of each family: a host without IPv6 says nothing when it drops
+// what is sent there. It returns the answer and whose it is.
+func (c *udpClient) request(ctx context.Context, addrs []netip.AddrPort, u *url.URL, action uint32, make udpRequest) ([]byte, netip.AddrPort, error) {
+	var none netip.AddrPort
 	var sendErr error
 	for n := 0; ; n++ {
 		at := n % len(addrs)
-		resp, err := c.try(ctx, udpRetransmit<<min(n, udpMaxDoublings), addrs[at], u, r)
+		p, err := c.try(ctx, udpRetransmit<<min(n, udpMaxDoublings), addrs[at], u, action, make)
 		failure := (*FailureError)(nil)
 		switch {
 		case err == nil || errors.As(err, &failure):
-			return resp, err
+			return p, addrs[at], err
 		case ctx.Err() != nil:
-			return Response{}, errors.Join(err, sendErr)
+			return nil, none, errors.Join(err, sendErr)
 		case errors.Is(err, errNoAnswer):
 			// The tracker may have been restarted, and not know us any more.
 			c.forget(addrs[at])
@@ -139,34 +154,29 @@ func (c *udpClient) announce(ctx context.Context, addrs []netip.AddrPort, u *url
 			// Nothing left the machine: no route for this family, perhaps.
 			sendErr = err
 			if addrs = slices.Delete(slices.Clone(addrs), at, at+1); len(addrs) == 0 {
-				return Response{}, sendErr
+				return nil, none, sendErr
 			}
 			n--
 		}
 	}
 }
 
-// try makes one announce to addr, after a connect if there is no fresh
-// connection, and waits so long for each answer.
-func (c *udpClient) try(ctx context.Context, wait time.Duration, addr netip.AddrPort, u *url.URL, r Request) (Response, error) {
+// try makes one request of addr, after a connect if there is no fresh connection,
+// and waits so long for each answer.
+func (c *udpClient) try(ctx context.Context, wait time.Duration, addr netip.AddrPort, u *url.URL, action uint32, make udpRequest) ([]byte, error) {
 	for again := false; ; again = true {
 		id, fresh, err := c.connect(ctx, wait, addr, u)
 		if err != nil {
-			return Response{}, err
+			return nil, err
 		}
-		p, err := c.ask(ctx, wait, addr, u, actionAnnounce, func(transaction uint32) []byte {
-			return appendAnnounce(nil, id, transaction, requestURI(u), r)
-		})
+		p, err := c.ask(ctx, wait, addr, u, action, func(transaction uint32) []byte { return make(id, transaction) })
 		failure := (*FailureError)(nil)
 		if errors.As(err, &failure) && staleConnection(failure) {
 			if c.forget(addr); !fresh && !again {
 				continue
 			}
 		}
-		if err != nil {
-			return Response{}, err
-		}
-		return parseAnnounce(p, addr.Addr().BitLen()/8)
+		return p, err
 	}
 }
 
@@ -360,6 +370,8 @@ func tooShort(action uint32, p []byte) bool {
 		return len(p) < udpConnectLen
 	case actionAnnounce:
 		return len(p) < udpPeersAt
+	case actionScrape:
+		return len(p) < udpScrapeLen
 	}
 	return false
 }

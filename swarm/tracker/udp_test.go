@@ -469,7 +469,10 @@ func TestRememberedConnectionsAreBounded(t *testing.T) {
 		defer c.Close()
 		for i := range 2 * maxConnections {
 			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, byte(i >> 8), byte(i)}), 1)
-			if _, err := c.udp.announce(t.Context(), []netip.AddrPort{addr}, &url.URL{}, testRequest); err != nil {
+			_, _, err := c.udp.request(t.Context(), []netip.AddrPort{addr}, &url.URL{}, actionAnnounce, func(id uint64, transaction uint32) []byte {
+				return appendAnnounce(nil, id, transaction, "", testRequest)
+			})
+			if err != nil {
 				t.Fatal(err)
 			}
 		}

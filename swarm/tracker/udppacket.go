@@ -12,6 +12,7 @@ import (
 const (
 	actionConnect  = 0
 	actionAnnounce = 1
+	actionScrape   = 2
 	actionError    = 3
 )
 
@@ -21,6 +22,7 @@ const (
 	udpHeaderLen  = 8             // of an answer: action, transaction id
 	udpConnectLen = udpHeaderLen + 8
 	udpPeersAt    = udpHeaderLen + 12 // interval, leechers, seeders
+	udpScrapeLen  = udpHeaderLen + 12 // seeders, completed, leechers: of one torrent
 )
 
 // appendConnect appends a connect request.
