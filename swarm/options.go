@@ -74,6 +74,9 @@ type Options struct {
 	// sockets and to whom is the session's to set. The public bootstrap nodes come
 	// beside its own, unless Local is set. Nil: not at all.
 	DHT *dht.Options
+	// AllTrackers announces to every tracker of a torrent, not only to the first of
+	// its tiers that answers. Private trackers may not like it.
+	AllTrackers bool
 	// Local confines everything to loopback addresses: nothing is dialled or
 	// announced elsewhere.
 	Local bool

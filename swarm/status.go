@@ -19,6 +19,8 @@ type Status struct {
 	Waiting int
 	// Connections in the order of joining; only if asked for.
 	Connections []PeerStatus
+	// Trackers in the order in which they are tried.
+	Trackers []TrackerStatus
 	// Background is what is fetched beyond what readers ask for.
 	Background Background
 	// Failure is why the torrent stands still: ErrClosed, ErrFailed or nil.
@@ -104,7 +106,7 @@ func (t *Torrent) Status(ctx context.Context, connections bool) (Status, error) 
 			err = nil
 		}
 	}
-	st := Status{TorrentStats: t.Stats(), Background: t.session.opts.Background}
+	st := Status{TorrentStats: t.Stats(), Background: t.session.opts.Background, Trackers: t.search.shown()}
 	t.mu.Lock()
 	st.Failure = t.failure
 	t.mu.Unlock()
@@ -114,7 +116,7 @@ func (t *Torrent) Status(ctx context.Context, connections bool) (Status, error) 
 // inspect answers from the loop.
 func (r *run) inspect(q inspect) {
 	r.t.publish(r)
-	st := Status{TorrentStats: r.t.Stats(), Background: r.t.session.opts.Background}
+	st := Status{TorrentStats: r.t.Stats(), Background: r.t.session.opts.Background, Trackers: r.t.search.shown()}
 	st.Reads, st.Waiting = r.waitingReads(maxReads)
 	if q.connections {
 		for _, e := range r.eng.Peers() {
@@ -242,6 +244,9 @@ func (r *run) logRead(level slog.Level, what string, now time.Time, w *waiter, m
 		return
 	}
 	st := r.readStatus(w)
+	if len(r.peers) == 0 {
+		more = append(more, "trackers", TrackersText(r.t.search.shown()))
+	}
 	r.log.Log(r.ctx, level, what, append([]any{
 		"file", strings.Join(r.filePath(st.File), "/"), "offset", st.Offset, "piece", st.Piece,
 		"for", now.Sub(st.Since).Round(time.Millisecond), "copies", st.Availability, "peers", len(r.peers),

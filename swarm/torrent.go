@@ -9,6 +9,7 @@ import (
 
 	"github.com/thejerf/suture/v4"
 
+	"swarmfs/cache"
 	"swarmfs/metainfo"
 	"swarmfs/swarm/engine"
 )
@@ -297,7 +298,8 @@ func (t *Torrent) publish(r *run) {
 
 func (t *Torrent) account() account {
 	st := t.Stats()
-	return account{uploaded: st.Uploaded, downloaded: st.Downloaded, left: t.left()}
+	_, inPlace := t.volume.(*cache.Files) // nothing can be added to it
+	return account{uploaded: st.Uploaded, downloaded: st.Downloaded, left: t.left(), paused: inPlace && t.left() > 0}
 }
 
 // left returns how many bytes are not held, to within one piece. The volume knows

@@ -175,6 +175,7 @@ func (m *mounter) linksReport() []api.Link {
 	for _, l := range m.links.list {
 		peers, _ := m.session.Resolving(l.hash())
 		r := api.Link{Name: l.name(), Infohash: l.hash().String(), Since: l.since.UTC(), Waited: seconds(now.Sub(l.since)), Peers: peers}
+		r.Trackers, r.NoPeers = trackersReport(now, m.session.TrackersOf(l.hash()), peers)
 		if l.failure != nil {
 			r.Failed = l.failure.Error()
 		}
@@ -188,5 +189,5 @@ func linkText(l *api.Link) string {
 	if l.Failed != "" {
 		return fmt.Sprintf("%s: cannot be used: %s", printable(l.Name), printable(l.Failed))
 	}
-	return fmt.Sprintf("%s: no metadata yet, %s, for %s", printable(l.Name), plural(l.Peers, "peer"), secondsText(l.Waited))
+	return withNoPeers(fmt.Sprintf("%s: no metadata yet, %s, for %s", printable(l.Name), plural(l.Peers, "peer"), secondsText(l.Waited)), l.NoPeers)
 }

@@ -27,6 +27,7 @@ type networkFlags struct {
 	noDHT    bool
 	nodes    addressList // --dht-bootstrap
 	nodeFile string      // where the DHT's nodes are kept; empty: nowhere
+	allTr    bool        // --announce-all-trackers
 	noLSD    bool
 	noPEX    bool
 	noMap    bool
@@ -42,6 +43,7 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.peers, "peer", "a peer `HOST:PORT` to try for every torrent; repeatable")
 	flags.BoolVar(&f.noDHT, "no-dht", false, "do not use the distributed hash table")
 	flags.Var(&f.nodes, "dht-bootstrap", "a node `HOST:PORT` of the distributed hash table to ask for others; repeatable, beside the public ones")
+	flags.BoolVar(&f.allTr, "announce-all-trackers", false, "announce to all trackers of a torrent, not to one of them while it answers; private trackers may ban for it")
 	flags.BoolVar(&f.noLSD, "no-lsd", false, "do not look for peers on the local network")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "do not exchange peer addresses with peers")
 	flags.BoolVar(&f.noMap, "no-port-mapping", false, "do not ask the router to forward the port")

@@ -78,6 +78,7 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),
 		Seed: t.run.Seeding().String(),
 	}
+	r.Trackers, r.NoPeers = trackersReport(now, s.Trackers, s.Peers)
 	own := t.run.Limits()
 	r.UploadLimit, r.DownloadLimit = own.Upload, own.Download
 	total := t.remembered()

@@ -26,6 +26,7 @@ func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Ses
 	o.Encryption = encryption
 	o.DHT = f.dhtOptions()
 	o.NoPEX = f.noPEX
+	o.AllTrackers = f.allTr
 	o.Logger = log
 
 	s, err := swarm.New(o)

@@ -77,6 +77,9 @@ func (t *shownTorrent) statusText() []byte {
 	fmt.Fprintf(&b, "pieces: %d of %d\n", r.PiecesHeld, r.Pieces)
 	fmt.Fprintf(&b, "pieces copied from other torrents: %d\n", r.PiecesBorrowed)
 	fmt.Fprintf(&b, "peers: %d\n", r.Peers)
+	for i := range r.Trackers {
+		fmt.Fprintf(&b, "tracker: %s\n", trackerText(&r.Trackers[i]))
+	}
 	fmt.Fprintf(&b, "fetched: %d\n", r.BytesFetched)
 	fmt.Fprintf(&b, "wasted: %d\n", r.BytesWasted)
 	fmt.Fprintf(&b, "duplicated: %d\n", r.BytesDuplicated)
@@ -93,7 +96,7 @@ func (t *shownTorrent) statusText() []byte {
 	}
 	fmt.Fprintf(&b, "waiting reads: %d\n", r.Waiting)
 	for i := range r.Reads {
-		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i], r.Peers))
+		fmt.Fprintf(&b, "waiting: %s\n", readText(&r.Reads[i], &r))
 	}
 	return []byte(b.String())
 }
@@ -155,16 +158,16 @@ func pinnedPieces(t *api.Torrent) int {
 	return n
 }
 
-// readText says what a read of a torrent with so many peers waits for, in one line.
-func readText(r *api.Read, peers int) string {
+// readText says what a read of a torrent waits for, in one line.
+func readText(r *api.Read, t *api.Torrent) string {
 	s := fmt.Sprintf("%s at %d: piece %d, %s", printable(r.File), r.Offset, r.Piece, secondsText(r.Waited))
 	switch {
 	case r.Verifying:
 		return s + ", being verified"
-	case peers == 0 && r.Availability == 0:
-		return s + ", no peers"
+	case t.Peers == 0 && r.Availability == 0:
+		return withNoPeers(s+", no peers", t.NoPeers)
 	case r.Availability == 0:
-		return s + fmt.Sprintf(", none of %s has it", plural(peers, "peer"))
+		return s + fmt.Sprintf(", none of %s has it", plural(t.Peers, "peer"))
 	}
 	s += fmt.Sprintf(", %s has it", plural(r.Availability, "peer"))
 	if r.Availability > 1 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,6 +123,13 @@ func (p *printer) torrent(t *api.Torrent) {
 		p.line("%s, longest first:", waitingText(t.Waiting))
 		p.reads(t, len(t.Reads))
 	}
+	if len(t.Trackers) > 0 {
+		p.line("")
+		p.line("TIER SEEDS LEECH NEXT     TRACKER")
+		for i := range t.Trackers {
+			p.tracker(&t.Trackers[i])
+		}
+	}
 	if len(t.PeerList) == 0 {
 		return
 	}
@@ -136,15 +144,47 @@ func (p *printer) torrent(t *api.Torrent) {
 	p.line("       s silent, e encrypted, h only the handshake was")
 }
 
+// tracker has a second line for a failure.
+func (p *printer) tracker(k *api.Tracker) {
+	count := func(n *int) string {
+		if n == nil {
+			return "-"
+		}
+		return strconv.Itoa(*n)
+	}
+	next := "-"
+	if k.Next != nil {
+		next = secondsText(*k.Next)
+	}
+	p.line("%4d %5s %5s %-8s %s %s", k.Tier, count(k.Seeders), count(k.Leechers), next, printable(k.URL), k.State)
+	if k.Error != "" {
+		p.line("     %s: %s", timesText(k.Failures), printable(k.Error))
+	}
+}
+
+func timesText(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
 // reads says of the first n waiting reads what they wait for.
 func (p *printer) reads(t *api.Torrent, n int) {
 	n = min(n, len(t.Reads))
 	for i := range n {
 		r := &t.Reads[i]
 		p.line("  %s", printable(r.File))
-		_, why, _ := strings.Cut(readText(r, t.Peers), ": piece")
+		_, why, _ := strings.Cut(readText(r, t), ": piece")
 		why, asked, wasAsked := strings.Cut(why, ", asked ")
+		why, trackers, alone := strings.Cut(why, ", no peers: ")
+		if alone {
+			why += ", no peers:"
+		}
 		p.line("    at %s, piece%s", bytesText(r.Offset), why)
+		if alone {
+			p.line("    %s", trackers)
+		}
 		if wasAsked {
 			p.line("    asked %s", asked)
 		}

@@ -35,6 +35,10 @@ func hugeStatus(detail bool) *api.Status {
 		Cache: api.Cache{Budget: 1 << 50, Degraded: &why}, Limits: api.Limits{Upload: 1234567, Download: 5 << 30},
 	}
 	if detail {
+		t.Trackers = []api.Tracker{
+			{URL: "http://" + nasty, Tier: 199, State: "in reserve", Failures: 1 << 30, Error: nasty, Seeders: new(1 << 30), Leechers: new(1 << 30), Next: new(86400.0)},
+			{URL: "udp://t:1/announce", State: "works", Seeders: new(0)},
+		}
 		t.PeerList = []api.Peer{{
 			Address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", Client: nasty, Choked: true, Interested: true,
 			Choking: true, Interesting: true, Snubbed: true, Rate: 1e12, Outstanding: 500, Pieces: 7, Fetched: 1 << 62, Uploaded: 1 << 62,
@@ -91,15 +95,20 @@ func TestReadTextSaysWhy(t *testing.T) {
 		"f at 0: piece 0, 12s, 2 peers have it, 3 of 16 blocks in, asked a:1 500ms ago":       {File: "f", Waited: 12, Availability: 2, Received: 3, Blocks: 16, Asked: []api.Asked{{Address: "a:1", Waited: 0.5}}},
 		`f\n at 0: piece 0, 0s, 1 peer has it, asked a 0s ago, b 0s ago, c 0s ago and 2 more`: {File: "f\n", Availability: 1, Asked: []api.Asked{{Address: "a"}, {Address: "b"}, {Address: "c"}, {Address: "d"}, {Address: "e"}}},
 	} {
-		if got := readText(&r, 9); got != want {
+		if got := readText(&r, &api.Torrent{Peers: 9}); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
 func TestAReadWithoutPeersSaysSo(t *testing.T) {
-	if got, want := readText(&api.Read{File: "f"}, 0), "f at 0: piece 0, 0s, no peers"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	for why, want := range map[string]string{
+		"":                                "f at 0: piece 0, 0s, no peers",
+		"2 trackers fail: http://t: \x1b": `f at 0: piece 0, 0s, no peers: 2 trackers fail: http://t: \x1b`,
+	} {
+		if got := readText(&api.Read{File: "f"}, &api.Torrent{NoPeers: why}); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

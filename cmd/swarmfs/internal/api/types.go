@@ -108,7 +108,9 @@ type Link struct {
 	Infohash string    `json:"infohash"`
 	Since    time.Time `json:"since"`
 	Waited   float64   `json:"waited"`
-	Peers    int       `json:"peers"`            // connected
+	Peers    int       `json:"peers"`    // connected
+	Trackers []Tracker `json:"trackers"` // as of a torrent
+	NoPeers  string    `json:"no_peers,omitempty"`
 	Failed   string    `json:"failed,omitempty"` // what came cannot be used; nothing more is tried
 }
 
@@ -151,7 +153,10 @@ type Torrent struct {
 	TotalWasted   int64 `json:"total_wasted"`
 	TotalUploaded int64 `json:"total_uploaded"`
 
-	Peers      int    `json:"peers"`
+	Peers    int       `json:"peers"`
+	Trackers []Tracker `json:"trackers"` // in the order in which they are tried
+	// NoPeers is what trackers have to do with it that nobody is connected.
+	NoPeers    string `json:"no_peers,omitempty"`
 	Waiting    int    `json:"waiting"` // reads
 	Reads      []Read `json:"reads"`   // those that wait longest
 	Pinned     []Span `json:"pinned"`  // pieces
@@ -169,6 +174,19 @@ type Torrent struct {
 	// Only of a torrent that was asked for.
 	PeerList []Peer `json:"peer_list,omitzero"`
 	File     *File  `json:"file,omitempty"` // when a file or folder of it was
+}
+
+// Tracker is one of a torrent's trackers. Its URL is without what may be a passkey.
+type Tracker struct {
+	URL      string `json:"url"`
+	Tier     int    `json:"tier"` // from 0
+	State    string `json:"state"`
+	Failures int    `json:"failures"`        // in a row
+	Error    string `json:"error,omitempty"` // of the last
+	Seeders  *int   `json:"seeders"`         // null: it never said
+	Leechers *int   `json:"leechers"`
+	// Next is in how many seconds it is announced to; null: not while others work.
+	Next *float64 `json:"next"`
 }
 
 // Import is what the files of others hold of a torrent.
