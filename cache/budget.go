@@ -24,6 +24,11 @@ const (
 	LeastFree = 64 << 20
 	// DefaultMinFree is the default of Options.MinFree.
 	DefaultMinFree = 512 << 20
+	// MinBudget is the smallest budget in bytes, beside 0: four of the smallest log
+	// files. Half of it are pieces.
+	MinBudget = 4 * minLogFile
+	// minLogFile is the least that a log file of the database takes, in bytes.
+	minLogFile = 1 << 20
 	// shrinkStep bounds how long the writer is at work on a budget that was made
 	// smaller, beyond one log file, before it looks after what was committed
 	// meanwhile.
@@ -32,15 +37,21 @@ const (
 
 var (
 	errDiskFull = errors.New("disk is full")
-	errTooLarge = errors.New("piece is larger than the disk budget")
 	errBusy     = errors.New("the cache on disk is being made smaller")
 )
 
-// BudgetError says that a budget is too small for the database as it is open.
-type BudgetError struct{ Budget, Min int64 } // bytes
+// BudgetError says that a budget is too small: for anything, for a piece beside what
+// else is in the data folder, or for the log files of a database that is open.
+type BudgetError struct {
+	Budget, Min int64 // bytes
+	Open        bool  // for the log files of the open database
+}
 
 // Error implements error.
 func (e *BudgetError) Error() string {
+	if !e.Open {
+		return fmt.Sprintf("a cache of %s is too small: give at least %s", sizeText(e.Budget), sizeText(e.Min))
+	}
 	return fmt.Sprintf("a cache of %s is too small for the log files of this run: at least %s, or 0, or a new start",
 		sizeText(e.Budget), sizeText(e.Min))
 }
@@ -65,12 +76,14 @@ func (s *Store) SetBudget(budget int64) error {
 		return ErrClosed
 	case budget < 0:
 		return fmt.Errorf("a budget of %d bytes is less than none", budget)
+	case budget > 0 && budget < MinBudget:
+		return &BudgetError{Budget: budget, Min: MinBudget}
 	case budget > 0 && s.dir == "":
 		return errors.New("there is no data folder to keep pieces in")
 	case budget == 0 && s.pinned > 0:
 		return fmt.Errorf("%s are pinned: %w", sizeText(s.pinned), ErrNoPins)
 	case budget > 0 && budget < s.budget && s.disk != nil && budget < 4*logFile:
-		return &BudgetError{Budget: budget, Min: 4 * logFile}
+		return &BudgetError{Budget: budget, Min: 4 * logFile, Open: true}
 	case s.pinned > limit && budget < s.budget:
 		return &PinError{Pinned: s.pinned, Limit: limit}
 	}
@@ -92,7 +105,7 @@ func (s *Store) retarget() { s.policy.target = liveTarget(s.budget-s.space.rest,
 // is read at the start. A database keeps its size as long as it is open.
 func logFileSize(budget int64) int64 {
 	if budget < 1<<30 { // tiny disks
-		return min(max(budget/16, 1<<20), 64<<20)
+		return min(max(budget/16, minLogFile), 64<<20)
 	}
 	return min(max(budget/64, 64<<20), 256<<20)
 }
@@ -107,6 +120,13 @@ func evictBytes(budget int64) int64 {
 // what is dropped but not collected, and for the log file being written.
 func liveTarget(budget, logFile int64) int64 {
 	return max(budget-max(budget*15/100, 2*logFile), 0)
+}
+
+// leastBudget returns the budget that has room for a piece of so many bytes beside
+// the rest of the data folder, in whole MiB. It is the inverse of liveTarget.
+func leastBudget(piece, rest, logFile int64) int64 {
+	least := rest + max(piece+2*logFile, (piece*100+84)/85)
+	return max((least+1<<20-1)>>20<<20, MinBudget)
 }
 
 // minFree returns how much free space the writer leaves on the disk: a full disk
@@ -130,10 +150,14 @@ type space struct {
 
 // makeRoom makes sure that so many bytes can be written without exceeding the
 // budget or filling the disk. It evicts, and waits for the collection; but errBusy
-// after a while when the budget was made smaller, as that takes long.
+// after a while when the budget was made smaller, as that takes long, and ErrClosed
+// when the store is closed and nothing is to be written.
 func (s *Store) makeRoom(need int64) error {
 	begun := time.Now()
 	for {
+		if need == 0 && s.quits() {
+			return ErrClosed // the next start goes on with it
+		}
 		done, err := s.roomStep(need)
 		if done || err != nil {
 			return err
@@ -153,7 +177,7 @@ func (s *Store) roomStep(need int64) (done bool, err error) {
 	live, target, budget := s.live, s.policy.target, s.budget
 	s.mu.Unlock()
 	if need > target {
-		return false, errTooLarge
+		return false, &BudgetError{Budget: budget, Min: leastBudget(need, s.space.rest, s.logFile)}
 	}
 	if live+need > target {
 		some, err := s.evict(live + need - target + evictBytes(budget))
@@ -187,11 +211,13 @@ func (s *Store) roomStep(need int64) (done bool, err error) {
 }
 
 // clear removes what the database has on disk though it holds no piece: garbage
-// that it does not know of.
+// that it does not know of. What an empty one takes stays, so it is done once for
+// what was written.
 func (s *Store) clear() (some bool, err error) {
-	if s.live > 0 || s.space.used-s.space.rest < s.logFile {
+	if s.live > 0 || s.cleared || s.space.used-s.space.rest < s.logFile {
 		return false, nil
 	}
+	s.cleared = true
 	if err := s.disk.clear(); err != nil {
 		return true, fmt.Errorf("clear piece database: %w", err)
 	}
@@ -215,6 +241,15 @@ func (s *Store) trim() {
 		return
 	}
 	s.shrinking = false
+}
+
+func (s *Store) quits() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
 }
 
 // abandon removes the database, as there is no budget for it any more.

@@ -26,7 +26,7 @@ type Options struct {
 	Dir string
 	// Budget bounds the disk space of the pieces, in bytes of disk blocks
 	// really used, and what else is in Dir. The log files are a 64th of it
-	// (64–256 MiB). 0: RAM only. SetBudget changes it.
+	// (64–256 MiB). 0: RAM only; else at least [MinBudget]. SetBudget changes it.
 	Budget int64
 	// MinFree is how much free space is left to others on the disk, in bytes:
 	// at least [LeastFree] and two log files. Default [DefaultMinFree].
@@ -103,6 +103,7 @@ type Store struct {
 	space      space // rest is set with mu held
 	others     others
 	shrinking  bool       // the budget was made smaller, and more than that is on disk
+	cleared    bool       // the database, and nothing was written to it since
 	collecting chan error // of collectBeside; nil: not at work
 	home       home
 	opening    pause         // after opening the database failed
@@ -137,8 +138,12 @@ type Stats struct {
 // Open opens the store. It returns before the disk is read: [Store.Volume]
 // and [Store.Degraded] wait for that. A bad disk is no error: then the store
 // works in RAM. The error is a [*LockedError] when another process uses Dir, a
-// [*FormatError] when a newer program wrote to it.
+// [*FormatError] when a newer program wrote to it, a [*BudgetError] when the budget is
+// too small for anything.
 func Open(opts Options) (*Store, error) {
+	if opts.Budget > 0 && opts.Budget < MinBudget {
+		return nil, &BudgetError{Budget: opts.Budget, Min: MinBudget}
+	}
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}

@@ -184,7 +184,7 @@ func (s *Store) write() {
 // tried notes how the disk took a write.
 func (s *Store) tried(err error) {
 	failed := s.failure != nil
-	if errors.Is(err, errTooLarge) || errors.Is(err, errBusy) { // says nothing of other pieces
+	if errors.As(err, new(*BudgetError)) || errors.Is(err, errBusy) { // says nothing of other pieces
 		s.failure = nil
 	} else {
 		s.failure = err
@@ -221,6 +221,9 @@ func (s *Store) heal() {
 	err := s.makeRoom(0)
 	if err == nil {
 		err = s.disk.sync()
+	}
+	if errors.Is(err, ErrClosed) {
+		return
 	}
 	s.tried(err)
 }
@@ -272,7 +275,8 @@ func (s *Store) nextBatch() (batch []*buffer, broken []spot, look, ok bool) {
 	look, s.look = s.look && !s.closed, false
 	broken, s.broken = s.broken, nil
 	n, bytes := 0, 0
-	for n < len(s.dirty) && (n == 0 || s.shrinking || bytes+s.dirty[n].size <= batchBytes) {
+	most := int(min(batchBytes, s.policy.target/2)) // in bytes
+	for n < len(s.dirty) && (n == 0 || s.shrinking || bytes+s.dirty[n].size <= most) {
 		bytes += s.dirty[n].size
 		n++
 	}
@@ -296,6 +300,7 @@ func (s *Store) writeBatch(batch []*buffer) error {
 		return err
 	}
 	s.space.used += bytes
+	s.cleared = false
 	crashpoint("writing")
 	if err := s.disk.write(recs); err != nil {
 		s.doubt()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/thejerf/suture/v4"
 
+	"swarmfs/cache"
 	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/metainfo"
 	"swarmfs/swarm"
@@ -146,6 +147,9 @@ func (c *controller) Limit(_ context.Context, r api.LimitRequest) (api.Limits, e
 		}
 	}
 	if r.CacheSize != nil {
+		if n := *r.CacheSize; n > 0 && n < cache.MinBudget {
+			return api.Limits{}, failf(exitUsage, "limit --cache-size %s: that is too small: give at least %s, or 0 to keep pieces in memory only", formatSize(n), formatSize(cache.MinBudget))
+		}
 		if err := c.store.SetBudget(*r.CacheSize); err != nil {
 			return api.Limits{}, withCode(exitData, fmt.Errorf("limit --cache-size: %w", err))
 		}

@@ -383,6 +383,9 @@ func TestTheCacheSizeIsALimit(t *testing.T) {
 			t.Errorf("%d: status has %+v, %+v, %v", size, st.Limits, st.Cache, err)
 		}
 	}
+	if _, err := c.Limit(t.Context(), api.LimitRequest{CacheSize: new(int64(1 << 20))}); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "give at least 4MiB") {
+		t.Errorf("a cache of 1 MiB: %v", err)
+	}
 	if _, err := c.Limit(t.Context(), api.LimitRequest{CacheSize: new(int64(-1)), Upload: new(int64(5))}); exitCode(err) != exitData {
 		t.Errorf("a negative size: got %v", err)
 	}

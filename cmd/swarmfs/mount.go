@@ -113,6 +113,9 @@ func (f *mountFlags) complete(sources []string) error {
 	if f.minFree < cache.LeastFree {
 		return failf(exitUsage, "mount: --min-free %s is too little: give at least %s", formatSize(f.minFree), formatSize(cache.LeastFree))
 	}
+	if f.cacheSize > 0 && f.cacheSize < cache.MinBudget {
+		return failf(exitUsage, "mount: --cache-size %s is too small: give at least %s, or 0 to keep pieces in memory only", formatSize(f.cacheSize), formatSize(cache.MinBudget))
+	}
 	err := checkImports(f.imports)
 	if err != nil {
 		return err
