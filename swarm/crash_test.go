@@ -146,6 +146,26 @@ func TestACrashedLoopStartsAgainAndItsReadersGoOn(t *testing.T) {
 	})
 }
 
+func TestWhatACrashThrowsAwayCountsAsDiscarded(t *testing.T) {
+	c := makeContent(t, 2*mebibyte)
+	simulate(t, func(l *lab) {
+		seed := l.peer(c, rated(mebibyte), script{})
+		n := l.node(nodeOptions{})
+		tor, f := l.faultyTorrent(n, c, seed.addr())
+		time.Sleep(time.Second)
+		r := n.open(tor, c)
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			f.drafts.Store(1) // when others are half done
+		}()
+		r.copyOut(0)
+		got := tor.Stats()
+		if got.Discarded == 0 || got.Downloaded-got.Failed-got.Discarded != int64(len(c.data)) {
+			t.Errorf("of %d bytes %d are discarded, want what is beyond %d", got.Downloaded, got.Discarded, len(c.data))
+		}
+	})
+}
+
 func TestTheThirdCrashInTenMinutesIsFinal(t *testing.T) {
 	c := makeContent(t, mebibyte)
 	simulate(t, func(l *lab) {

@@ -188,6 +188,11 @@ func (t *Torrent) end(r *run) {
 	close(r.ended)
 	r.group.Wait()
 	r.leaveBackground()
+	if r.eng != nil { // else it did not get so far
+		t.mu.Lock()
+		t.stats.Stats = t.earlier.Plus(r.eng.Ended(t.volume.Has))
+		t.mu.Unlock()
+	}
 	r.drafts.discardAll()
 }
 

@@ -96,6 +96,6 @@ func (t *shownTorrent) remembered() cache.Record {
 	r.Name = t.name
 	r.Uploaded += s.Uploaded
 	r.Downloaded += s.Downloaded + s.Duplicate + s.Unasked
-	r.Wasted += s.Failed + s.Unasked + s.Duplicate
+	r.Wasted += s.Failed + s.Discarded + s.Unasked + s.Duplicate
 	return r
 }

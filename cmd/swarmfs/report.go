@@ -73,7 +73,7 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 	r := api.Torrent{
 		Name: t.name, Infohash: info.Hash.String(), Length: info.Length,
 		Pieces: s.Pieces, PiecesHeld: s.Held, PiecesBorrowed: s.Borrowed, Peers: s.Peers,
-		BytesFetched: s.Downloaded + s.Duplicate + s.Unasked, BytesWasted: s.Failed + s.Unasked,
+		BytesFetched: s.Downloaded + s.Duplicate + s.Unasked, BytesWasted: s.Failed + s.Discarded + s.Unasked,
 		BytesDuplicated: s.Duplicate, BytesUploaded: s.Uploaded,
 		Waiting: s.Waiting, Reads: []api.Read{}, Pinned: pinSpans(t.run.Pinned()), Background: s.Background.String(),
 		Seed: t.run.Seeding().String(),

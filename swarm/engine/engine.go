@@ -83,11 +83,13 @@ type Engine struct {
 	out       []Action
 }
 
-// Stats counts what has happened since New. Bytes are payload.
+// Stats counts what has happened since New. Bytes are payload. Downloaded less Failed
+// and Discarded is what verified pieces and the open drafts hold.
 type Stats struct {
 	Downloaded int64 // received and kept, not yet necessarily verified
 	Duplicate  int64 // received twice: end-game, or too late
 	Failed     int64 // in pieces that did not verify
+	Discarded  int64 // in pieces that were given up before they were whole, or came from elsewhere
 	Uploaded   int64
 	Requested  int64 // blocks asked for
 	Cancelled  int64 // requests taken back
@@ -100,6 +102,7 @@ func (s Stats) Plus(o Stats) Stats {
 	s.Downloaded += o.Downloaded
 	s.Duplicate += o.Duplicate
 	s.Failed += o.Failed
+	s.Discarded += o.Discarded
 	s.Uploaded += o.Uploaded
 	s.Requested += o.Requested
 	s.Cancelled += o.Cancelled
@@ -135,6 +138,18 @@ func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now 
 
 // Stats returns the counters.
 func (e *Engine) Stats() Stats { return e.stats }
+
+// Ended returns the counters as they are when all open drafts are thrown away but
+// those of pieces that are held.
+func (e *Engine) Ended(held func(piece int) bool) Stats {
+	s := e.stats
+	for _, t := range e.open {
+		if !held(t.piece) {
+			s.Discarded += e.received(t)
+		}
+	}
+	return s
+}
 
 // Held returns how many pieces are verified and held.
 func (e *Engine) Held() int { return e.haveN }

@@ -81,6 +81,8 @@ type history struct {
 	verify  []int
 	have    Bitmap
 	gone    map[PeerID][][2]int // what peers that left were asked for last
+	fetched int64               // bytes of all blocks
+	kept    int64               // bytes of them in pieces that verified
 }
 
 func newHistory(t *rapid.T) *history {
@@ -121,8 +123,31 @@ func (h *history) settle(t *rapid.T) {
 	}
 	h.verify = slices.DeleteFunc(h.verify, func(p int) bool { _, open := h.mem.open[p]; return !open })
 	h.e.check()
+	h.checkSums(t)
 	h.checkFair(t)
 	h.checkLive(t)
+}
+
+// checkSums: every byte that came was kept, or is in an open draft, or is counted
+// among one kind of waste.
+func (h *history) checkSums(t *rapid.T) {
+	var open int64
+	for piece, blocks := range h.mem.got {
+		for b := range blocks {
+			_, n := h.layout.Block(piece, b)
+			open += int64(n)
+		}
+	}
+	st := h.e.Stats()
+	if got := st.Downloaded + st.Duplicate; got != h.fetched {
+		t.Fatalf("%d bytes came, counted %d", h.fetched, got)
+	}
+	if lost := st.Failed + st.Discarded + st.Duplicate; h.kept+open+lost != h.fetched {
+		t.Fatalf("of %d bytes %d were kept, %d are in drafts, and %d are counted as lost", h.fetched, h.kept, open, lost)
+	}
+	if st := h.e.Ended(h.have.Has); st.Discarded != h.fetched-h.kept-st.Failed-st.Duplicate {
+		t.Fatalf("of %d bytes %d were kept, and %d are discarded in the end", h.fetched, h.kept, st.Discarded)
+	}
 }
 
 // checkFair: a block is asked of two peers at most.
@@ -372,6 +397,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 			if ok {
 				h.mem.end(p)
 				h.have.Set(p)
+				h.kept += int64(h.layout.PieceSize(p))
 			}
 			h.e.Verified(h.now, p, ok, make([]BlockDigest, h.layout.NumBlocks(p)))
 		},
@@ -449,6 +475,8 @@ func (h *history) deliver(id PeerID, a [2]int) {
 	h.now = h.now.Add(time.Millisecond)
 	gen, open := h.mem.open[a[0]]
 	kept := open && h.mem.take(a)
+	_, n := h.layout.Block(a[0], a[1])
+	h.fetched += int64(n)
 	h.e.Blocks(h.now, id, []Got{{Piece: a[0], Block: a[1], Gen: gen, Kept: kept}})
 }
 
@@ -490,6 +518,7 @@ func (h *history) finish(t *rapid.T) {
 		}
 		for _, p := range h.verify {
 			h.mem.end(p)
+			h.kept += int64(h.layout.PieceSize(p))
 			h.have.Set(p)
 			h.e.Verified(h.now, p, true, make([]BlockDigest, h.layout.NumBlocks(p)))
 		}

@@ -107,10 +107,21 @@ func (e *Engine) abandon(t *partial) {
 	for b := range t.blocks {
 		e.cancelBlock(t, b, nil)
 	}
+	e.stats.Discarded += e.received(t)
 	e.cfg.Drafts.Discard(t.piece)
 	e.closePartial(t)
 	e.free.Set(t.piece)
 	e.enlist(t.piece)
+}
+
+// received returns how many bytes of a draft are there.
+func (e *Engine) received(t *partial) (bytes int64) {
+	for b := range t.blocks {
+		if t.blocks[b].state == blockGot {
+			bytes += int64(e.blockLen(t.piece, b))
+		}
+	}
+	return bytes
 }
 
 // When a reader needed the memory of a background piece, no other is begun for so
