@@ -65,8 +65,8 @@ type Options struct {
 	UploadLimit, DownloadLimit int64
 	// Seeding says how long torrents are uploaded that have no rule of their own.
 	Seeding Seeding
-	// UploadSlots is how many peers of a torrent may download from us at a time.
-	// Default 8.
+	// UploadSlots is how many peers may download from us at a time, of all torrents
+	// together. Default: by what was seen to leave us.
 	UploadSlots int
 	// MaxPeers is how many connections a torrent keeps. Default 80.
 	MaxPeers int
@@ -98,9 +98,6 @@ func (o *Options) fill() {
 	}
 	if o.ReadAhead == 0 {
 		o.ReadAhead = 32 << 20
-	}
-	if o.UploadSlots == 0 {
-		o.UploadSlots = 8
 	}
 	if o.MaxPeers == 0 {
 		o.MaxPeers = 80

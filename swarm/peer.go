@@ -340,5 +340,6 @@ func (p *peer) sendBlocks(buf []byte, list []wire.Message) ([]byte, error) {
 	if err := p.write(buf); err != nil {
 		return buf, err
 	}
+	p.run.t.session.slots.sent.Add(int64(done.bytes))
 	return buf, p.run.post(p.ctx, done)
 }

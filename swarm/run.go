@@ -38,6 +38,7 @@ type run struct {
 	dirty      []*peer
 	background background
 	withheld   withheld
+	seat       *slotSeat
 	web        webSeeds
 
 	// Shared; safe for concurrent use.
@@ -199,7 +200,8 @@ func (r *run) apply(now time.Time, ev event) {
 // start makes the engine and begins what goes on beside the loop. Evictions from
 // now on are in the inbox, so none is missed between here and there.
 func (r *run) start() {
-	cfg := engine.Config{Drafts: &r.drafts, UploadSlots: r.t.session.opts.UploadSlots}
+	r.seat = r.t.session.slots.join()
+	cfg := engine.Config{Drafts: &r.drafts, Slots: r.seat}
 	r.eng = engine.New(cfg, r.t.layout, r.t.volume.Pieces(), r.t.session.opts.rng(), time.Now())
 	r.repin(time.Now())
 	r.addrs.add(time.Now(), r.t.opts.Peers, fromUser)

@@ -41,6 +41,7 @@ type Session struct {
 	seeding   atomic.Pointer[Seeding]
 	dht       *dht.Service // nil: off
 	allotment allotment    // what is completed behind readers
+	slots     slots
 
 	encrypting *rate.Limiter // of handshakes that are answered
 	manners    manners
@@ -68,6 +69,7 @@ func New(o Options) (*Session, error) {
 	s.up.set(o.UploadLimit)
 	s.down.set(o.DownloadLimit)
 	s.seeding.Store(&o.Seeding)
+	s.slots.init(o.UploadSlots, &s.up, s.started)
 	copy(s.peerID[:], "-SF0100-")
 	if _, err := rand.Read(s.peerID[8:]); err != nil {
 		return nil, fmt.Errorf("make a peer id: %w", err)

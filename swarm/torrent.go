@@ -193,6 +193,9 @@ func (t *Torrent) end(r *run) {
 		t.stats.Stats = t.earlier.Plus(r.eng.Ended(t.volume.Has))
 		t.mu.Unlock()
 	}
+	if r.seat != nil {
+		r.seat.leave()
+	}
 	r.drafts.discardAll()
 }
 

@@ -27,7 +27,7 @@ func newPlaces(slots, peers int, complete bool, seed uint64) *places {
 		have.Clear(63)
 	}
 	p := &places{now: time.Unix(1e9, 0), unchoked: map[PeerID]bool{}, served: map[PeerID]int{}}
-	p.e = New(Config{Drafts: &endless{}, UploadSlots: slots}, layout, have, rand.New(rand.NewPCG(seed, 1)), p.now)
+	p.e = New(Config{Drafts: &endless{}, Slots: NewPool(slots).Join()}, layout, have, rand.New(rand.NewPCG(seed, 1)), p.now)
 	for i := range peers {
 		p.e.PeerJoined(p.now, PeerID(i+1), Caps{Fast: true})
 		p.e.Message(p.now, PeerID(i+1), wire.Message{Kind: wire.Interested})

@@ -14,9 +14,9 @@ const blockSize = metainfo.BlockSize
 type Config struct {
 	// Drafts holds the memory of pieces in assembly.
 	Drafts Drafts
-	// UploadSlots is how many interested peers are unchoked at a time, one of
-	// them optimistically (BEP 3). Default 8.
-	UploadSlots int
+	// Slots gives the torrent its places for peers that may download from us.
+	// Default: 8 of its own.
+	Slots Slots
 	// MaxRequests caps the requests outstanding at one peer. Default 500, what
 	// libtorrent asks for and every client takes.
 	MaxRequests int
@@ -114,8 +114,8 @@ func (s Stats) Plus(o Stats) Stats {
 // New returns the engine of a torrent of which the pieces in have are held.
 // The slice have is copied.
 func New(cfg Config, layout metainfo.Layout, have []uint64, rng *rand.Rand, now time.Time) *Engine {
-	if cfg.UploadSlots == 0 {
-		cfg.UploadSlots = 8
+	if cfg.Slots == nil {
+		cfg.Slots = NewPool(8).Join()
 	}
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = 500

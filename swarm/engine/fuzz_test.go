@@ -68,7 +68,7 @@ func newFuzzed(t *testing.T, in *tape) *fuzzed {
 	layout := metainfo.Layout{PieceLength: int64(1+in.pick(4)) * 12000, Length: int64(1+in.pick(20)) * 9999}
 	h := &fuzzed{t: t, in: in, now: time.Unix(1e9, 0), asked: map[PeerID][][2]int{}}
 	h.mem = &memory{room: 1 + in.pick(4), open: map[int]uint32{}, got: map[int]map[int]bool{}}
-	h.e = New(Config{Drafts: h.mem, UploadSlots: 2}, layout, []uint64{uint64(in.byte()) & (1<<layout.NumPieces() - 1)}, rand.New(rand.NewPCG(1, 1)), h.now)
+	h.e = New(Config{Drafts: h.mem, Slots: NewPool(2).Join()}, layout, []uint64{uint64(in.byte()) & (1<<layout.NumPieces() - 1)}, rand.New(rand.NewPCG(1, 1)), h.now)
 	return h
 }
 

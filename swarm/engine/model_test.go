@@ -97,7 +97,7 @@ func newHistory(t *rapid.T) *history {
 	}
 	h.have = NewBitmap(h.layout.NumPieces())
 	seed := rapid.Uint64().Draw(t, "seed")
-	h.e = New(Config{Drafts: h.mem, UploadSlots: 3, MaxRequests: 40}, h.layout, nil, rand.New(rand.NewPCG(seed, 1)), h.now)
+	h.e = New(Config{Drafts: h.mem, Slots: NewPool(3).Join(), MaxRequests: 40}, h.layout, nil, rand.New(rand.NewPCG(seed, 1)), h.now)
 	return h
 }
 

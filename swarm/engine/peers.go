@@ -66,8 +66,11 @@ type peer struct {
 	handed    int64 // bytes of them
 	sent      int64
 	optimist  bool
-	roundRecv int64 // received at the last choke round
-	roundSent int64
+	received0 int64 // at the last round of unchoking
+	sent0     int64
+	reads     int64         // received since then for readers
+	worth     Bid           // over the last rounds, newer ones count for more
+	gaveAt    time.Duration // when it sent a block last, or since when it owes us the first
 }
 
 // Bounds of what one peer may make us keep.
@@ -134,7 +137,7 @@ func (e *Engine) PeerLeft(now time.Time, id PeerID) {
 	}
 	e.releaseAll(p)
 	e.forgetPieces(p)
-	e.choker.left(p)
+	e.choker.left(e, p)
 	p.dropped = true
 	e.handed -= p.handed
 	e.fillAll(now)

@@ -90,6 +90,9 @@ func (e *Engine) askNext(at time.Duration, p *peer, t *partial) {
 func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 	if p.requests.len() == 0 {
 		p.lastBlock = at
+		if !p.snubbed {
+			p.gaveAt = at
+		}
 	}
 	if p.owes() == 0 {
 		p.rate.begin(at)

@@ -223,7 +223,7 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 	}
 	at := e.since(now)
 	p.bunched(at-p.lastBlock, len(got))
-	p.lastBlock = at
+	p.lastBlock, p.gaveAt = at, at
 	p.snubbed = false
 	p.rejects = 0
 	p.reported = 0
@@ -271,6 +271,9 @@ func (e *Engine) block(id PeerID, p *peer, g Got, size int) {
 		return
 	}
 	e.stats.Downloaded += int64(size)
+	if p != nil && len(e.readers) > 0 && e.tier(g.Piece) <= tierAhead {
+		p.reads += int64(size)
+	}
 	k := &t.blocks[g.Block]
 	if k.state == blockFree { // released after a time-out, and here after all
 		t.free--

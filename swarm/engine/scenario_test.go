@@ -143,7 +143,7 @@ func (s *scenario) torrent(opt map[string]string) {
 	for _, i := range s.pieces(opt["held"]) {
 		held.Set(i)
 	}
-	cfg := Config{Drafts: s.mem, UploadSlots: number("slots", 0), MaxRequests: number("requests", 0)}
+	cfg := Config{Drafts: s.mem, Slots: NewPool(number("slots", 8)).Join(), MaxRequests: number("requests", 0)}
 	s.e = New(cfg, l, held, rand.New(rand.NewPCG(uint64(number("seed", 1)), 1)), s.now)
 	s.e.first = number("first", 4)
 }
