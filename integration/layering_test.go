@@ -80,6 +80,11 @@ var rules = []rule{
 		"the DHT is asked for infohashes and knows no session",
 	},
 	{
+		"swarm/lsd", nil,
+		[]string{"net/http", "github.com/hanwen/go-fuse/v2/..."},
+		"the local network is asked for infohashes by what knows no session",
+	},
+	{
 		"swarm/tracker",
 		[]string{"swarm/bencoding"},
 		[]string{"github.com/hanwen/go-fuse/v2/..."},

@@ -162,7 +162,7 @@ func overTCP(t *testing.T, o Options) *Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Listen, o.Local, o.Store = []string{"127.0.0.1:0"}, true, store
+	o.Listen, o.Local, o.NoLSD, o.Store = []string{"127.0.0.1:0"}, true, true, store
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -183,6 +183,7 @@ func (l *lab) node(o nodeOptions) *node {
 	}
 	book := &logBook{}
 	o.Store, o.Listen, o.Network, o.Logger = store, []string{":6881"}, h, slog.New(book)
+	o.NoLSD = true // it has no simulated network
 	if !o.encrypts {
 		o.Encryption = EncryptionOff
 	}

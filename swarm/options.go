@@ -80,6 +80,8 @@ type Options struct {
 	// Local confines everything to loopback addresses: nothing is dialled or
 	// announced elsewhere.
 	Local bool
+	// NoLSD: nothing is announced on the local network, and nobody heard there.
+	NoLSD bool
 	// NoPEX: peers are neither told of each other nor asked for others.
 	NoPEX bool
 	// Encryption says which connections are encrypted.

@@ -82,4 +82,5 @@ func (f *search) start(ctx context.Context, g *group, found finding, failed func
 		return
 	}
 	g.Go(func() error { return f.nodes(ctx, found) }, failed("look up in the DHT"))
+	g.Go(func() error { return f.neighbours(ctx, found) }, failed("look on the local network"))
 }

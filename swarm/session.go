@@ -18,6 +18,7 @@ import (
 	"swarmfs/cache"
 	"swarmfs/metainfo"
 	"swarmfs/swarm/dht"
+	"swarmfs/swarm/lsd"
 	"swarmfs/swarm/tracker"
 	"swarmfs/swarm/wire"
 )
@@ -40,6 +41,7 @@ type Session struct {
 	trackers  *tracker.Client
 	seeding   atomic.Pointer[Seeding]
 	dht       *dht.Service // nil: off
+	lsd       *lsd.Service // nil: off
 	allotment allotment    // what is completed behind readers
 	slots     slots
 
@@ -95,6 +97,9 @@ func New(o Options) (*Session, error) {
 	}
 	if s.dht = s.newDHT(); s.dht != nil {
 		s.sup.Add(s.dht)
+	}
+	if s.lsd = s.newLSD(); s.lsd != nil {
+		s.sup.Add(s.lsd)
 	}
 	return s, nil
 }

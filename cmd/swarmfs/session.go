@@ -25,7 +25,7 @@ func (f *networkFlags) newSession(o swarm.Options, log *slog.Logger) (*swarm.Ses
 	}
 	o.Encryption = encryption
 	o.DHT = f.dhtOptions()
-	o.NoPEX = f.noPEX
+	o.NoPEX, o.NoLSD = f.noPEX, f.noLSD
 	o.AllTrackers = f.allTr
 	o.Logger = log
 
