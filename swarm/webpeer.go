@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -28,6 +29,7 @@ type webPeer struct {
 
 	// Owned by the goroutine, and after its end by the loop.
 	streams [webStreams]*webseed.Stream // the one used last comes first
+	single  bool                        // the server does not take a second connection
 	pos     int64                       // where its last block ended
 	got     *arrived                    // blocks not yet reported
 	total   int64                       // bytes delivered
@@ -51,7 +53,7 @@ const (
 
 func (r *run) newWebPeer(seed *webSeed) *webPeer {
 	s := r.t.session
-	p := &webPeer{run: r, id: r.t.newPeerID(), seed: seed, queue: newWebQueue(r.t.layout)}
+	p := &webPeer{run: r, id: r.t.newPeerID(), seed: seed, queue: newWebQueue(r.t.layout), single: seed.single}
 	p.ctx, p.cancel = context.WithCancelCause(r.ctx)
 	for i := range p.streams {
 		p.streams[i] = webseed.NewStream(seed.source, webseed.Options{
@@ -116,6 +118,9 @@ func (p *webPeer) close() {
 // streamAt returns the stream that brings a byte without another request, else the
 // one that was used longer ago.
 func (p *webPeer) streamAt(off int64) *webseed.Stream {
+	if p.single {
+		return p.streams[0]
+	}
 	for i, s := range p.streams {
 		if s.Reaches(off) || i == len(p.streams)-1 {
 			copy(p.streams[1:i+1], p.streams[:i])
@@ -149,8 +154,7 @@ func (p *webPeer) deliver(want webRequest) error {
 		if p.ctx.Err() != nil {
 			return context.Cause(p.ctx)
 		}
-		if p.since >= webProgress && !isVerdict(err) {
-			p.since = 0
+		if p.tryAgain(err) {
 			return nil // the block is still asked for
 		}
 		return err
@@ -163,6 +167,22 @@ func (p *webPeer) deliver(want webRequest) error {
 		return nil
 	}
 	return p.write(want.m, b)
+}
+
+// tryAgain reports whether what failed may go well when it is tried again at once.
+func (p *webPeer) tryAgain(err error) bool {
+	var refusal *webseed.Refusal
+	switch {
+	case errors.As(err, &refusal) && !p.single && p.streams[1].Open():
+		// Some servers count connections: this may be one too many.
+		p.single = true
+		p.streams[1].Close()
+		return true
+	case isVerdict(err) || p.since < webProgress:
+		return false
+	}
+	p.since = 0
+	return true
 }
 
 func (p *webPeer) write(m wire.Message, b []byte) error {

@@ -30,6 +30,7 @@ type webSeed struct {
 	bad     int           // pieces from it that did not verify, each of which it lacks since
 	fails   int           // in a row, without a byte between them
 	next    time.Time     // not to be tried before
+	single  bool          // it takes one connection at a time
 	joined  bool
 	refused bool // for as long as the torrent runs
 }
@@ -170,7 +171,7 @@ func (r *run) webLeft(now time.Time, ev webLeft) {
 		clear(r.web.left)
 	}
 	r.web.left[p.id] = seed
-	seed.joined = false
+	seed.joined, seed.single = false, p.single
 	if p.total > 0 {
 		seed.fails = 0
 	}

@@ -56,7 +56,7 @@ type peer struct {
 	rejects    int   // in a row
 	reported   int   // breaches in a row that may be bad luck
 	received   int64
-	last       int // the piece of which it was asked for a block last
+	last       int // the piece of which it was asked for a block last; -1: none yet
 
 	// Upload.
 	choking   bool // we choke it
@@ -97,7 +97,7 @@ func (e *Engine) PeerJoined(now time.Time, id PeerID, c Caps) {
 	if e.byID[id] != nil {
 		return
 	}
-	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true, probe: probe{gain: 1}}
+	p := &peer{id: id, caps: c, dontHave: c.DontHave, choked: true, choking: true, last: -1, probe: probe{gain: 1}}
 	p.depth = min(e.first, e.maxDepth(p))
 	e.peers = append(e.peers, p)
 	e.byID[id] = p

@@ -296,7 +296,8 @@ func (e *Engine) pickBackground(p *peer) *partial {
 	if e.background == nil {
 		return nil
 	}
-	if !e.ownPieces(p) {
+	own := e.ownPieces(p)
+	if !own {
 		if t := e.pickLoose(p, tierBackground); t != nil {
 			return t
 		}
@@ -308,7 +309,10 @@ func (e *Engine) pickBackground(p *peer) *partial {
 	if i := e.rarestOf(p); i >= 0 {
 		return e.openPartial(i, tierBackground)
 	}
-	return e.pickLoose(p, tierBackground)
+	if own {
+		return e.pickLoose(p, tierBackground)
+	}
+	return nil
 }
 
 func (e *Engine) rarestOf(p *peer) int {

@@ -47,7 +47,7 @@ func (e *Engine) untouched(p *peer, piece int) bool {
 // nextInRun returns the piece after p's last, if the background has it to begin;
 // -1 if not.
 func (e *Engine) nextInRun(p *peer) int {
-	if next := p.last + 1; p.caps.Stream && next < e.n && e.rarest.has(next) && p.has(next) {
+	if next := p.last + 1; p.caps.Stream && next > 0 && next < e.n && e.rarest.has(next) && p.has(next) {
 		return next
 	}
 	return -1

@@ -152,7 +152,7 @@ func (s *scenario) join(name string, opt map[string]string) {
 	s.names = append(s.names, name)
 	id := PeerID(len(s.names))
 	is := func(key string) bool { _, ok := opt[key]; return ok }
-	c := Caps{Fast: is("BEP6")}
+	c := Caps{Fast: is("BEP6"), Stream: is("stream")}
 	if is("BEP54") {
 		c.DontHave = 7
 	}

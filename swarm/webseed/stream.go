@@ -113,6 +113,9 @@ func (s *Stream) Close() {
 	s.client.CloseIdleConnections()
 }
 
+// Open reports whether a response is open.
+func (s *Stream) Open() bool { return s.body != nil }
+
 // TakeSkipped returns how many bytes came and were of no use since it was called
 // last, but for those of what is open.
 func (s *Stream) TakeSkipped() int64 {
