@@ -325,7 +325,7 @@ func (e *Engine) rarestOf(p *peer) int {
 	}
 	for _, i := range list[:min(len(list), rarestProbes)] {
 		if p.has(int(i)) {
-			return int(i)
+			return e.runStart(p, int(i))
 		}
 	}
 	if p.pieces == nil || len(list) <= rarestProbes {

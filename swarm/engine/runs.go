@@ -52,3 +52,16 @@ func (e *Engine) nextInRun(p *peer) int {
 	}
 	return -1
 }
+
+// runStart returns where the run of pieces begins that the background has to begin
+// and that a piece is in: p goes through all of it then. Its first run begins where
+// chance has it, so that not everybody fetches the same.
+func (e *Engine) runStart(p *peer, piece int) int {
+	if !p.caps.Stream || p.last < 0 {
+		return piece
+	}
+	for piece > 0 && e.rarest.has(piece-1) && p.has(piece-1) {
+		piece--
+	}
+	return piece
+}
