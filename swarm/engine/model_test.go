@@ -368,6 +368,16 @@ func (h *history) actions() map[string]func(*rapid.T) {
 				h.deliver(id, a)
 			}
 		},
+		"late reject": func(t *rapid.T) { // it answers our cancel
+			id, r := h.anyPeer(t)
+			if len(r.cancelled) == 0 || !r.fast || slices.Contains(r.asked, r.cancelled[0]) {
+				t.Skip("nothing cancelled")
+			}
+			a := r.cancelled[0]
+			r.cancelled = r.cancelled[1:]
+			begin, n := h.layout.Block(a[0], a[1])
+			h.e.Message(h.now, id, wire.Message{Kind: wire.Reject, Index: uint32(a[0]), Begin: uint32(begin), Length: uint32(n)})
+		},
 		"after the end": func(t *rapid.T) { // blocks and messages of peers that left
 			if h.nextID == 0 {
 				t.Skip("no peers")

@@ -230,6 +230,10 @@ func (e *Engine) rejected(now time.Time, p *peer, m wire.Message) {
 		}
 		return
 	}
+	if p.requests.at(i).revived && !p.choked {
+		e.resend(e.since(now), p, i) // the reject answers our cancel
+		return
+	}
 	p.requests.remove(i)
 	if t := e.open[piece]; t != nil {
 		e.release(t, b, p)

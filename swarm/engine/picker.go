@@ -98,12 +98,48 @@ func (e *Engine) ask(at time.Duration, p *peer, t *partial, b int) {
 		p.rate.begin(at)
 	}
 	p.last = t.piece
+	e.stats.Requested++
+	if i := p.recalled.find(t.piece, b); i >= 0 {
+		// The cancel may come too late: asked again the block would come twice.
+		r := *p.recalled.at(i)
+		p.recalled.remove(i)
+		r.due, r.revived = at+e.finish(p, 1), true
+		p.requests.push(r)
+		return
+	}
 	p.requests.push(request{
 		piece: t.piece, block: b, at: at, due: at + e.finish(p, 1), bare: p.requests.len() < bareQueue,
 	})
-	begin, n := e.layout.Block(t.piece, b)
-	e.stats.Requested++
-	e.send(p, wire.Message{Kind: wire.Request, Index: uint32(t.piece), Begin: uint32(begin), Length: uint32(n)})
+	e.sendRequest(p, wire.Request, t.piece, b)
+}
+
+func (e *Engine) sendRequest(p *peer, kind wire.Kind, piece, b int) {
+	begin, n := e.layout.Block(piece, b)
+	e.send(p, wire.Message{Kind: kind, Index: uint32(piece), Begin: uint32(begin), Length: uint32(n)})
+}
+
+// askAgain sends the revived requests that the peer was sent before a time: it has
+// passed over them, as it did not have to answer twice. So it does those that are
+// overdue: not every peer answers a cancel.
+func (e *Engine) askAgain(at time.Duration, p *peer, before time.Duration) {
+	for i := 0; i < p.requests.len(); {
+		r := p.requests.at(i)
+		if !r.revived || r.at >= before && at < r.due+2*p.lat.dev+hastenAfter {
+			i++
+			continue
+		}
+		e.resend(at, p, i)
+		i = 0
+	}
+}
+
+// resend sends the ith request of a peer once more.
+func (e *Engine) resend(at time.Duration, p *peer, i int) {
+	r := *p.requests.at(i)
+	p.requests.remove(i)
+	r.at, r.due, r.bare, r.revived = at, at+e.finish(p, 1), false, false
+	p.requests.push(r)
+	e.sendRequest(p, wire.Request, r.piece, r.block)
 }
 
 // recall takes back the ith request of a peer. What is on its way already comes
@@ -118,9 +154,10 @@ func (e *Engine) recall(p *peer, i int) {
 		}
 		p.recalled.push(r)
 	}
-	begin, n := e.layout.Block(r.piece, r.block)
 	e.stats.Cancelled++
-	e.send(p, wire.Message{Kind: wire.Cancel, Index: uint32(r.piece), Begin: uint32(begin), Length: uint32(n)})
+	if !r.revived { // else that was sent before
+		e.sendRequest(p, wire.Cancel, r.piece, r.block)
+	}
 }
 
 // pick returns the draft, opened if need be, of which p should send the next

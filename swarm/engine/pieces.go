@@ -228,6 +228,7 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 	p.rejects = 0
 	p.reported = 0
 	bytes := 0
+	var newest time.Duration // of the requests that are answered
 	for _, g := range got {
 		size := e.blockLen(g.Piece, g.Block)
 		bytes += size
@@ -235,12 +236,14 @@ func (e *Engine) Blocks(now time.Time, id PeerID, got []Got) {
 			r := p.requests.at(i)
 			p.lat.add(at, at-r.at, r.bare)
 			p.answered(r.at)
+			newest = max(newest, r.at)
 			p.requests.remove(i)
 		} else {
 			p.unrecall(g.Piece, g.Block)
 		}
 		e.block(p.id, p, g, size)
 	}
+	e.askAgain(at, p, newest)
 	p.received += int64(bytes)
 	p.rate.add(at, bytes)
 	if p.owes() == 0 {

@@ -8,6 +8,9 @@ type request struct {
 	at           time.Duration
 	due          time.Duration // when it was expected to be here
 	bare         bool          // next to nothing was outstanding then
+	// It was taken back, and is wanted again before the peer has answered: by the
+	// block, or by a reject, upon which it is sent again.
+	revived bool
 }
 
 // requests is the queue of what is outstanding at one peer, oldest first. Blocks

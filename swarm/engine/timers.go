@@ -90,6 +90,7 @@ func (e *Engine) watch(now time.Time, at time.Duration) {
 	e.together = 0
 	for _, p := range e.peers {
 		p.tryDeeper(at)
+		e.askAgain(at, p, 0)
 		if !p.choked && !p.snubbed && !p.dropped {
 			e.together += p.rate.perSec
 		}
