@@ -204,10 +204,19 @@ func (s *Store) roomStep(need int64) (done bool, err error) {
 		some, err = s.clear()
 	}
 	if err == nil && !some {
-		err = errDiskFull
+		err = s.fullError(need)
 	}
 	s.space.looked = false
 	return false, err
+}
+
+// fullError says why there is no room for so many bytes, and what to do about it.
+func (s *Store) fullError(need int64) error {
+	if least := s.minFree(); s.space.free-need < least {
+		return fmt.Errorf("%w: %s free, %s are left to others: free some, use another --data folder, or a smaller --min-free (at least %s)",
+			errDiskFull, sizeText(s.space.free), sizeText(least), sizeText(LeastFree))
+	}
+	return fmt.Errorf("%w: what else is in the data folder leaves no room: give a larger --cache-size", errDiskFull)
 }
 
 // clear removes what the database has on disk though it holds no piece: garbage

@@ -91,7 +91,7 @@ func TestADiskWithoutRoomLeavesPiecesInRAM(t *testing.T) {
 		put(t, v, data, i)
 		wantPiece(t, v, data, i)
 	}
-	if err := s.Degraded(); !errors.Is(err, errDiskFull) {
+	if err := s.Degraded(); !errors.Is(err, errDiskFull) || !strings.Contains(err.Error(), "free some, use another --data folder, or a smaller --min-free") {
 		t.Errorf("degraded: %v", err)
 	}
 	if st := s.Stats(); st.Written != 0 || st.MemoryUsed > 2<<20 {

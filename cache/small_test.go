@@ -105,3 +105,12 @@ func TestABudgetTooSmallForAnythingIsRefused(t *testing.T) {
 		t.Errorf("1 MiB at run time: %v", err)
 	}
 }
+
+func TestADiskTooFullToOpenSaysWhatToDo(t *testing.T) {
+	dir := fastDir(t)
+	s := openStore(t, Options{Dir: dir, Budget: 64 << 20, freeSpace: func(string) (int64, error) { return 63 << 20, nil }})
+	want := "open piece database: 63 MiB free on the disk of " + dir + ", 64 needed: free some, or use another --data folder"
+	if err := s.Degraded(); err == nil || err.Error() != want {
+		t.Errorf("degraded: %v, want %s", err, want)
+	}
+}

@@ -57,7 +57,8 @@ func (s *Store) openDatabase() (*disk, []foundPiece, error) {
 	if free, err := s.opts.freeSpace(s.opts.Dir); err != nil {
 		return nil, nil, err
 	} else if free < LeastFree && s.opts.floor == 0 {
-		return nil, nil, fmt.Errorf("open piece database: %d MiB free, %d needed", free>>20, LeastFree>>20)
+		return nil, nil, fmt.Errorf("open piece database: %d MiB free on the disk of %s, %d needed: free some, or use another --data folder",
+			free>>20, s.opts.Dir, LeastFree>>20)
 	}
 	attempts := openAttempts{path: s.dir + ".opening"}
 	var d *disk
