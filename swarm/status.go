@@ -19,6 +19,8 @@ type Status struct {
 	Waiting int
 	// Connections in the order of joining; only if asked for.
 	Connections []PeerStatus
+	// WebSeeds are those that the torrent names, in its order; only if asked for.
+	WebSeeds []WebSeedStatus
 	// Trackers in the order in which they are tried.
 	Trackers []TrackerStatus
 	// Background is what is fetched beyond what readers ask for.
@@ -119,6 +121,7 @@ func (r *run) inspect(q inspect) {
 	st := Status{TorrentStats: r.t.Stats(), Background: r.t.session.opts.Background, Trackers: r.t.search.shown()}
 	st.Reads, st.Waiting = r.waitingReads(maxReads)
 	if q.connections {
+		st.WebSeeds = r.web.status()
 		for _, e := range r.eng.Peers() {
 			if p := r.peers[e.Peer]; p != nil {
 				st.Connections = append(st.Connections, PeerStatus{Addr: p.addr, Client: p.clientName(), Source: r.sourceOf(p), Protection: protectionOf(p.conn), PeerStatus: e})

@@ -262,6 +262,18 @@ func TestFourWebSeedsAtATime(t *testing.T) {
 		if err != nil || len(st.Connections) != 4 || st.Peers != 0 {
 			t.Errorf("status: %v, %d connections, %d peers", err, len(st.Connections), st.Peers)
 		}
+		used, why := 0, 0
+		for _, w := range st.WebSeeds {
+			if w.Joined {
+				used++
+			}
+			if strings.Contains(w.Why, "status 404") && w.Next.After(time.Now()) {
+				why++
+			}
+		}
+		if len(st.WebSeeds) != 12 || used != 4 || why < 4 {
+			t.Errorf("status: %d web seeds, %d used, of %d it says why not", len(st.WebSeeds), used, why)
+		}
 		for _, p := range st.Connections {
 			if !strings.HasPrefix(p.URL, "http://20.") || p.Name() != p.URL {
 				t.Errorf("a web seed is shown as %q", p.Name())

@@ -30,6 +30,7 @@ type webSeed struct {
 	bad     int           // pieces from it that did not verify, each of which it lacks since
 	fails   int           // in a row, without a byte between them
 	next    time.Time     // not to be tried before
+	why     string        // it failed last; "": it did not
 	single  bool          // it takes one connection at a time
 	joined  bool
 	refused bool // for as long as the torrent runs
@@ -58,6 +59,25 @@ func (w *webSeeds) init(t *metainfo.Torrent, log *slog.Logger) {
 	}
 	add(webseed.Files, t.WebSeeds)
 	add(webseed.Pieces, t.HTTPSeeds)
+}
+
+// WebSeedStatus is a moment of one web seed that the torrent names.
+type WebSeedStatus struct {
+	URL string // without its secrets
+	// Joined: it takes part, and is among the connections. Refused: it is not used
+	// any more.
+	Joined, Refused bool
+	// Why it failed last; "" if it did not. It is not tried again before Next.
+	Why  string
+	Next time.Time
+}
+
+func (w *webSeeds) status() []WebSeedStatus {
+	list := make([]WebSeedStatus, 0, len(w.all))
+	for _, s := range w.all {
+		list = append(list, WebSeedStatus{URL: s.shown, Joined: s.joined, Refused: s.refused, Why: s.why, Next: s.next})
+	}
+	return list
 }
 
 // joinWebSeeds lets web seeds take part while pieces are missing. They cost nothing
@@ -148,7 +168,7 @@ func (r *run) dropWeb(a *engine.Action) bool {
 	if a.Ban {
 		seed.lack(r.t.layout.NumPieces(), a.Piece, a.Piece+1)
 		if seed.bad++; seed.bad >= maxBadPieces && !seed.refused {
-			seed.refused = true
+			seed.refused, seed.why = true, "its files are others"
 			r.log.Warn("web seed is not used any more: its files are others", "url", seed.shown, "bad pieces", seed.bad)
 		}
 	}
@@ -212,7 +232,7 @@ func (r *run) restWeb(now time.Time, seed *webSeed, err error) {
 	case errors.As(err, &fault) && seed.fails >= 3:
 		rest = maxWebRest
 	}
-	seed.next = now.Add(rest)
+	seed.next, seed.why = now.Add(rest), err.Error()
 	r.log.Info("web seed fails", "url", seed.shown, "err", err, "rest", rest)
 }
 

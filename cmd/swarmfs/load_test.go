@@ -178,12 +178,12 @@ func TestAPrivateTorrentTakesNothingFromTheLink(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) })
 	l, _ := testLoader(nil, "")
 	all, err := l.loadAll(t.Context(), []string{"magnet:?xt=urn:btih:" + torrent.Info.Hash.String() + "&xs=" + url +
-		"&tr=http%3A%2F%2Fmore.example%2Fannounce&x.pe=192.0.2.1:5"})
+		"&tr=http%3A%2F%2Fmore.example%2Fannounce&x.pe=192.0.2.1:5&ws=http%3A%2F%2Fweb.example%2F"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := slices.Concat(all[0].torrent.Trackers...); len(got) != 1 || len(all[0].peers) != 0 {
-		t.Errorf("got trackers %q, peers %v, want the torrent's own tracker alone", got, all[0].peers)
+	if got := slices.Concat(all[0].torrent.Trackers...); len(got) != 1 || len(all[0].peers) != 0 || len(all[0].torrent.WebSeeds) != 0 {
+		t.Errorf("got trackers %q, peers %v, web seeds %q, want the torrent's own tracker alone", got, all[0].peers, all[0].torrent.WebSeeds)
 	}
 }
 

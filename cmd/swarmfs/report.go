@@ -99,6 +99,9 @@ func (t *shownTorrent) report(ctx context.Context, connections bool) api.Torrent
 		for _, p := range s.Connections {
 			r.PeerList = append(r.PeerList, peerReport(p))
 		}
+		for _, w := range s.WebSeeds {
+			r.WebSeeds = append(r.WebSeeds, webSeedReport(now, w))
+		}
 	}
 	return r
 }
@@ -112,6 +115,19 @@ func (t *shownTorrent) importReport() *api.Import {
 	r := &api.Import{Files: st.Files, Held: st.Held, Unchecked: st.Undecided, Hashed: st.Hashed, Troubled: st.Troubled, Troubles: []api.Trouble{}}
 	for _, f := range st.Troubles {
 		r.Troubles = append(r.Troubles, api.Trouble{Path: f.Path, Why: f.Why.Error()})
+	}
+	return r
+}
+
+func webSeedReport(now time.Time, w swarm.WebSeedStatus) api.WebSeed {
+	r := api.WebSeed{URL: w.URL, State: "waiting", Why: w.Why}
+	switch {
+	case w.Joined:
+		r.State = "used"
+	case w.Refused:
+		r.State = "refused"
+	default:
+		r.RetryIn = max(0, seconds(w.Next.Sub(now)))
 	}
 	return r
 }

@@ -172,8 +172,9 @@ type Torrent struct {
 	Failed string  `json:"failed,omitempty"` // why it stands still
 
 	// Only of a torrent that was asked for.
-	PeerList []Peer `json:"peer_list,omitzero"`
-	File     *File  `json:"file,omitempty"` // when a file or folder of it was
+	PeerList []Peer    `json:"peer_list,omitzero"`
+	WebSeeds []WebSeed `json:"web_seeds,omitzero"`
+	File     *File     `json:"file,omitempty"` // when a file or folder of it was
 }
 
 // Tracker is one of a torrent's trackers. Its URL is without what may be a passkey.
@@ -243,6 +244,16 @@ type Asked struct {
 	Blocks  int       `json:"blocks"`
 	Since   time.Time `json:"since"`
 	Waited  float64   `json:"waited"`
+}
+
+// WebSeed is one that the torrent names. State is "used", "waiting" (for a place, or
+// until its time has come) or "refused" (for good); Why is what it failed with last,
+// and RetryIn how many seconds it is left alone.
+type WebSeed struct {
+	URL     string  `json:"url"`
+	State   string  `json:"state"`
+	Why     string  `json:"why,omitempty"`
+	RetryIn float64 `json:"retry_in,omitempty"`
 }
 
 // Peer is one connection. Choked and Interested are the peer's view of us as it
