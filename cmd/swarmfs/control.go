@@ -18,12 +18,11 @@ import (
 )
 
 // control puts the control socket into the tree of services. Without one the
-// mount works as well.
+// mount works as well; it is made when it can be.
 func (m *mounter) control(root *suture.Supervisor) {
 	s := api.NewServer(m.flags.data, &controller{m}, exitCode, m.log)
 	if err := s.Listen(); err != nil {
-		m.log.Debug("no control socket", "error", err)
-		return
+		m.log.Debug("no control socket yet", "error", err)
 	}
 	root.Add(s)
 }

@@ -179,6 +179,34 @@ func TestASocketThatIsDeletedComesBack(t *testing.T) {
 	}
 }
 
+func TestASocketThatCannotBeMadeAtTheStartIsMadeLater(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := NewServer(dir, &fake{}, fakeCode, slog.New(slog.DiscardHandler))
+	if err := s.Listen(); err == nil {
+		t.Fatal("there is a socket in no folder")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var g sync.WaitGroup
+	g.Go(func() {
+		if err := s.Serve(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want the end of the context", err)
+		}
+	})
+	defer g.Wait()
+	defer cancel()
+	time.Sleep(50 * time.Millisecond) // it has tried: sooner, and nothing is tested
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := ErrNoDaemon
+	for deadline := time.Now().Add(5 * missingEvery); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		_, err = NewClient(dir).Status(t.Context(), Target{})
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatIsNoSocketStays(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, socketName)

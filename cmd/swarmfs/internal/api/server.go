@@ -43,7 +43,8 @@ func NewServer(dir string, d Daemon, code func(error) int, log *slog.Logger) *Se
 	return &Server{dir: dir, daemon: d, code: code, log: log, adds: make(chan struct{}, maxAdds)}
 }
 
-// Listen makes the socket, so that there is one before Serve is called.
+// Listen makes the socket, so that there is one before Serve is called. If it cannot,
+// Serve makes it once it can: a data folder may be read-only for a while.
 func (s *Server) Listen() error {
 	l, err := listenAlways(s.dir)
 	s.listener = l
@@ -58,10 +59,17 @@ func (s *Server) String() string { return "control socket" }
 func (s *Server) Serve(ctx context.Context) error {
 	l := s.listener
 	s.listener = nil
-	if l == nil { // a second life
-		var err error
-		if l, err = listenAlways(s.dir); err != nil {
-			return err
+	for l == nil { // a second life, or there was no folder for it yet
+		if !answers(ctx, s.dir) {
+			var err error
+			if l, err = listenAlways(s.dir); err == nil {
+				break
+			}
+		}
+		select {
+		case <-time.After(missingEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -105,3 +105,13 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 	})
 	return conn, err
 }
+
+// answers reports whether a living process has a socket in dir.
+func answers(ctx context.Context, dir string) bool {
+	conn, err := dial(ctx, dir)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
+}
