@@ -92,7 +92,7 @@ func (m *mounter) addTorrent(t loaded) (string, error) {
 func (c *controller) Remove(_ context.Context, of api.Target) (api.Done, error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	p, err := c.find(of)
+	p, err := c.find("rm", of)
 	if err != nil {
 		if l := c.links.take(of.Arg); l != nil {
 			return api.Done{Name: l.name()}, nil
@@ -174,7 +174,7 @@ func changedLimits(l swarm.Limits, r api.LimitRequest) (swarm.Limits, error) {
 
 // limitTorrent changes the limits of one torrent.
 func (c *controller) limitTorrent(r api.LimitRequest) (api.Limits, error) {
-	p, err := c.find(r.Torrent)
+	p, err := c.find("limit", r.Torrent)
 	if err != nil {
 		return api.Limits{}, err
 	}
@@ -218,13 +218,13 @@ type place struct {
 	node    metainfo.Node
 }
 
-// find looks for what a user named: a path in the mount if there is one, else a
+// find looks for what a user named, to do something with it: a path in the mount if there is one, else a
 // name in the mount, else an infohash, else a path from the mountpoint on, which
 // is how files are shown.
-func (m *mounter) find(of api.Target) (place, error) {
+func (m *mounter) find(doing string, of api.Target) (place, error) {
 	below, inside := m.below(of.Path)
 	if inside && below == "" {
-		return place{}, failf(exitUsage, "%s: it is the mountpoint: name a torrent or a file in it", of.Arg)
+		return place{}, failf(exitUsage, "%s %s: it is the mountpoint: name a torrent or a file in it", doing, of.Arg)
 	}
 	if inside {
 		if p, ok := m.walk(below); ok {
@@ -241,11 +241,11 @@ func (m *mounter) find(of api.Target) (place, error) {
 	}
 	switch {
 	case inside:
-		return place{}, failf(exitInput, "%s: there is no such file in %s", of.Arg, m.dir)
+		return place{}, failf(exitInput, "%s %s: there is no such file in %s", doing, of.Arg, m.dir)
 	case strings.Contains(of.Arg, "/"):
-		return place{}, failf(exitInput, "%s: it is not in %s: give a path below it, the name of a torrent or an infohash", of.Arg, m.dir)
+		return place{}, failf(exitInput, "%s %s: it is not in %s: give a path below it, the name of a torrent or an infohash", doing, of.Arg, m.dir)
 	default:
-		return place{}, failf(exitInput, "%s: no torrent of that name or infohash is mounted at %s", of.Arg, m.dir)
+		return place{}, failf(exitInput, "%s %s: no torrent of that name or infohash is mounted at %s", doing, of.Arg, m.dir)
 	}
 }
 

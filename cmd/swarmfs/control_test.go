@@ -113,7 +113,7 @@ func TestFindTakesPathsNamesAndInfohashes(t *testing.T) {
 		{Arg: "x", Path: "/mnt/t/.swarmfs/version"}:                  "",
 		{Arg: "x", Path: "/mnt/t/album/" + strings.Repeat("../", 9)}: "",
 	} {
-		p, err := c.find(of)
+		p, err := c.find("status", of)
 		got := ""
 		if err == nil {
 			got = p.torrent.nodePath(p.node)

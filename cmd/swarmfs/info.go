@@ -59,6 +59,7 @@ type report struct {
 type reportFile struct {
 	Path   string `json:"path"`
 	Length int64  `json:"length"`
+	Target string `json:"target,omitempty"` // of a symbolic link
 }
 
 // readInfos reads the torrents of a source, or a magnet link without following it.
@@ -114,7 +115,11 @@ func torrentReport(t *metainfo.Torrent) *report {
 		if n != metainfo.Root {
 			path += "/" + tree.Path(n)
 		}
-		r.Files = append(r.Files, reportFile{Path: path, Length: info.Files[tree.File(n)].Length})
+		f := reportFile{Path: path, Length: info.Files[tree.File(n)].Length}
+		if tree.IsSymlink(n) {
+			f.Target = tree.Target(n)
+		}
+		r.Files = append(r.Files, f)
 	}
 	return r
 }
@@ -188,6 +193,10 @@ func (r *report) text(b *strings.Builder) {
 	}
 	b.WriteString("files:\n")
 	for _, f := range r.Files {
+		if f.Target != "" {
+			fmt.Fprintf(b, "%12s  %s -> %s\n", "link", printable(f.Path), printable(f.Target))
+			continue
+		}
 		fmt.Fprintf(b, "%12s  %s\n", humanize.IBytes(uint64(f.Length)), printable(f.Path))
 	}
 }

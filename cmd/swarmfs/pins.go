@@ -13,7 +13,7 @@ import (
 
 // Pin implements api.Daemon.
 func (c *controller) Pin(_ context.Context, of api.Target) (api.Done, error) {
-	return c.repin(of, func(t *shownTorrent, files []int) error {
+	return c.repin("pin", of, func(t *shownTorrent, files []int) error {
 		err := t.run.Pin(files)
 		if errors.Is(err, cache.ErrNoPins) || errors.As(err, new(*cache.PinError)) {
 			err = withCode(exitData, err)
@@ -24,17 +24,17 @@ func (c *controller) Pin(_ context.Context, of api.Target) (api.Done, error) {
 
 // Unpin implements api.Daemon.
 func (c *controller) Unpin(_ context.Context, of api.Target) (api.Done, error) {
-	return c.repin(of, func(t *shownTorrent, files []int) error {
+	return c.repin("unpin", of, func(t *shownTorrent, files []int) error {
 		t.run.Unpin(files)
 		return nil
 	})
 }
 
 // repin changes what is pinned of a torrent, and remembers it.
-func (c *controller) repin(of api.Target, change func(*shownTorrent, []int) error) (api.Done, error) {
+func (c *controller) repin(doing string, of api.Target, change func(*shownTorrent, []int) error) (api.Done, error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	p, err := c.find(of)
+	p, err := c.find(doing, of)
 	if err != nil {
 		return api.Done{}, err
 	}

@@ -45,10 +45,10 @@ func TestWhatFailsDoesNotHoldUpTheRest(t *testing.T) {
 		stderr string // the beginning of each line
 	}{
 		{[]string{"add", folder + "/a.torrent", folder + "/b.torrent"}, exitInput, "added: b\n", "swarmfs: add "},
-		{[]string{"pin", "none", "b", "mnt/none", "album/a"}, exitInput, "pinned: b (1 piece, 1 B)\npinned: album/a (2 pieces, 20 KiB)\n", "swarmfs: none: |swarmfs: mnt/none: "},
-		{[]string{"rm", "album/a", "none", "album"}, exitUsage, "removed: album\n", "swarmfs: remove album/a: |swarmfs: none: "},
-		{[]string{"rm", "b", "none"}, exitInput, "removed: b\n", "swarmfs: none: "},
-		{[]string{"rm", "none"}, exitInput, "", "swarmfs: none: "},
+		{[]string{"pin", "none", "b", "mnt/none", "album/a"}, exitInput, "pinned: b (1 piece, 1 B)\npinned: album/a (2 pieces, 20 KiB)\n", "swarmfs: pin none: |swarmfs: pin mnt/none: "},
+		{[]string{"rm", "album/a", "none", "album"}, exitUsage, "removed: album\n", "swarmfs: remove album/a: |swarmfs: rm none: "},
+		{[]string{"rm", "b", "none"}, exitInput, "removed: b\n", "swarmfs: rm none: "},
+		{[]string{"rm", "none"}, exitInput, "", "swarmfs: rm none: "},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(append(tc.args, "--data", data), nil, &stdout, &stderr)

@@ -19,7 +19,7 @@ func (c *controller) Status(ctx context.Context, of api.Target) (*api.Status, er
 	if dir, inside := c.below(of.Path); of == (api.Target{}) || inside && dir == "" {
 		return c.report(ctx, c.torrents()), nil
 	}
-	p, err := c.find(of)
+	p, err := c.find("status", of)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ const scrubTime = 500 * time.Millisecond
 // piece at a time, and rests for as long as that took: no more than half of one
 // processor and of one disk.
 func (c *controller) Verify(ctx context.Context, r api.VerifyRequest) (api.VerifyReply, error) {
-	p, err := c.find(r.Target)
+	p, err := c.find("verify", r.Target)
 	if err != nil {
 		return api.VerifyReply{}, err
 	}

@@ -39,12 +39,7 @@ func statusTable(st *api.Status, terminal bool) string {
 	for i := range st.Torrents {
 		t := &st.Torrents[i]
 		name := printable(t.Name)
-		switch n := pinnedPieces(t); {
-		case n > t.PinnedHeld:
-			name += " [pinned " + percent(t.PinnedHeld, n) + "]"
-		case n > 0:
-			name += " [pinned]"
-		}
+		name += pinMark(t)
 		if t.Failed != "" {
 			name = "! " + name
 		}
@@ -70,6 +65,23 @@ func statusTable(st *api.Status, terminal bool) string {
 		}
 	}
 	return p.String()
+}
+
+// pinMark is what stands behind the name of a torrent that is pinned, or in part, and
+// how much of that is held.
+func pinMark(t *api.Torrent) string {
+	n := pinnedPieces(t)
+	if n == 0 {
+		return ""
+	}
+	mark := " [pinned"
+	if n < t.Pieces {
+		mark = " [part pinned"
+	}
+	if n > t.PinnedHeld {
+		mark += " " + percent(t.PinnedHeld, n)
+	}
+	return mark + "]"
 }
 
 // printer collects lines.
@@ -105,7 +117,7 @@ func (p *printer) torrent(t *api.Torrent) {
 		}
 	}
 	if n := pinnedPieces(t); n > 0 {
-		p.line("pinned:   %s held (%s)", heldText(t.PinnedHeld, n), percent(t.PinnedHeld, n))
+		p.line("pinned:   %s, %d of them held (%s)", heldText(n, t.Pieces), t.PinnedHeld, percent(t.PinnedHeld, n))
 	}
 	if t.Failed != "" {
 		p.line("failed:   %s", printable(t.Failed))

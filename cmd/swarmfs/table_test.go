@@ -79,7 +79,7 @@ func TestAnOrdinaryReadIsShownWhole(t *testing.T) {
 
 func TestStatusIsNotCutInAPipe(t *testing.T) {
 	text := statusTable(hugeStatus(false), false)
-	if !strings.Contains(text, strings.Repeat("名前", 60)+".mkv [pinned 25.0%]\n") {
+	if !strings.Contains(text, strings.Repeat("名前", 60)+".mkv [part pinned 25.0%]\n") {
 		t.Errorf("the name is cut:\n%s", text)
 	}
 	if strings.Contains(text, "\x1b") {
