@@ -44,6 +44,23 @@ func TestAClientFindsASeedByTheMountsPeerExchange(t *testing.T) {
 	m.unmount()
 }
 
+// Transmission finds the mount on the local network, and by it the seed, which is
+// not announced there.
+func TestTransmissionFindsASeedByTheMountsPeerExchange(t *testing.T) {
+	t.Parallel()
+	c := single(t, "handed-on", 4<<20, 64<<10)
+	seed := seedLibtorrent(t, newNode(t), c)
+	m := mount(t, newNode(t), mountOptions{flags: []string{"--no-lsd=false", "--peer", seed.address}}, c.torrent)
+	eventually(t, readyLimit, "the mount to know the seed", func() bool { return len(m.peers(c)) == 1 })
+	dir := t.TempDir()
+	transmissionWith(t, newNode(t), c, dir, map[string]any{"lpd-enabled": true}).waitComplete(leechLimit)
+	c.compare(t, dir)
+	if got := m.counters(c.hash).PiecesHeld; got != 0 {
+		t.Errorf("the mount holds %d pieces: they may be what was fetched", got)
+	}
+	m.unmount()
+}
+
 func host(address string) string {
 	h, _, _ := net.SplitHostPort(address)
 	return h

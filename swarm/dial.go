@@ -53,6 +53,10 @@ const hungerEvery = 30 * time.Second
 func (r *run) hunger(now time.Time) {
 	if len(r.peers) == 0 && now.Sub(r.hungryAt) > hungerEvery {
 		r.hungryAt = now
+		if r.addrs.complete {
+			r.t.search.beFound()
+			return
+		}
 		r.t.search.needPeers()
 	}
 }

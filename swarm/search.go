@@ -51,6 +51,11 @@ func (f *search) open() { f.begin.Do(func() { close(f.loud) }) }
 func (f *search) needPeers() {
 	f.hungry.Store(true)
 	f.nudge()
+	f.beFound()
+}
+
+// beFound has the DHT told of us sooner than it forgets. Trackers keep us anyway.
+func (f *search) beFound() {
 	select {
 	case f.starving <- struct{}{}:
 	default:

@@ -46,12 +46,19 @@ func TestOneSessionSeedsToAnother(t *testing.T) {
 		if !tor.search.completed.Load() {
 			t.Error("the download is not known to be complete")
 		}
-		// Neither has any use for the other now: they part, and stay so.
+		// Neither has any use for the other now: they part, and stay so. That
+		// nobody is left is no reason to ask for more.
+		time.Sleep(5 * time.Second)
+		tor.search.hungry.Store(false)
+		st.search.hungry.Store(false)
 		for range 10 {
 			time.Sleep(time.Minute)
 			if a, b := tor.Stats().Peers, st.Stats().Peers; a != 0 || b != 0 {
 				t.Errorf("%d and %d peers, want none", a, b)
 			}
+		}
+		if tor.search.hungry.Load() || st.search.hungry.Load() {
+			t.Error("a complete torrent asks for peers")
 		}
 		if n.isBanned(seed.addr()) || seed.isBanned(n.addr()) {
 			t.Error("one is banned")
