@@ -28,6 +28,8 @@ race) need cc gcc; [ -e /usr/include/stdlib.h ] || add libc6-dev ;;
 test)
 	need aria2c aria2
 	need transmission-daemon transmission-daemon
+	need rtorrent rtorrent
+	need qbittorrent-nox qbittorrent-nox
 	need opentracker opentracker
 	need nginx nginx-light
 	need curl curl

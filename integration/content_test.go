@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -36,6 +38,7 @@ type content struct {
 	pieceLength int64
 	size        int64
 	webSeeds    []string // of the next describe
+	dhtNodes    []string // likewise: HOST:PORT (BEP 5)
 }
 
 // original is the path of a file of the content.
@@ -97,6 +100,21 @@ func (c *content) describe(t testing.TB, trackers ...string) {
 			list = append(list, url)
 		}
 		meta["url-list"] = list
+	}
+	if len(c.dhtNodes) > 0 {
+		var list []any
+		for _, node := range c.dhtNodes {
+			host, port, err := net.SplitHostPort(node)
+			if err != nil {
+				t.Fatal(err)
+			}
+			number, err := strconv.ParseInt(port, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, []any{host, number})
+		}
+		meta["nodes"] = list
 	}
 	c.rawHash = sha1.Sum(appendBencode(nil, info))
 	c.hash = hex.EncodeToString(c.rawHash[:])

@@ -1,5 +1,5 @@
 // Package integration proves the built command on real parts: real clients
-// (Transmission, aria2, libtorrent), a real tracker (opentracker), real TCP,
+// (Transmission, aria2, libtorrent, rtorrent, qBittorrent), a real tracker (opentracker), real TCP,
 // the kernel's FUSE, and readers that are other processes.
 //
 // The tests run in user, mount, PID and network namespaces of their own

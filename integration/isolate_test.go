@@ -169,7 +169,7 @@ func setUpNamespaces() error {
 func requirements() error {
 	var missing []string
 	for _, name := range []string{
-		"fusermount3", "aria2c", "transmission-daemon", "opentracker", "nginx", "ffmpeg", "ffprobe",
+		"fusermount3", "aria2c", "transmission-daemon", "rtorrent", "qbittorrent-nox", "opentracker", "nginx", "ffmpeg", "ffprobe",
 		"ip", "nsenter", "unshare", "find", "cmp", "cp", "dd", "cat", "curl", python,
 	} {
 		if _, err := exec.LookPath(name); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -75,7 +76,7 @@ var completeKey = regexp.MustCompile(`8:completei(\d+)e`)
 func (o *opentracker) scrape(c *content) (int, error) {
 	ctx, cancel := context.WithTimeout(o.t.Context(), 2*time.Second)
 	defer cancel()
-	address := fmt.Sprintf("http://%s/scrape?info_hash=%s", o.node.addr(trackerPort), url.QueryEscape(string(c.rawHash[:])))
+	address := fmt.Sprintf("http://%s/scrape?info_hash=%s", o.node.addr(trackerPort), strings.ReplaceAll(url.QueryEscape(string(c.rawHash[:])), "+", "%20"))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return 0, err

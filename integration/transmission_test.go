@@ -30,7 +30,12 @@ const (
 // startTransmission runs one with these settings besides ours, or instead of them.
 func startTransmission(t testing.TB, n *node, more map[string]any) *transmission {
 	t.Helper()
-	dir := t.TempDir()
+	return startTransmissionIn(t, n, t.TempDir(), more)
+}
+
+// startTransmissionIn runs one whose configuration is in dir.
+func startTransmissionIn(t testing.TB, n *node, dir string, more map[string]any) *transmission {
+	t.Helper()
 	all := map[string]any{
 		"bind-address-ipv4":       n.ip,
 		"dht-enabled":             false,

@@ -1,6 +1,6 @@
 """A libtorrent session for the tests.
 
-usage: libtorrent_client.py seed|leech LISTEN TORRENT SAVE_DIR
+usage: libtorrent_client.py seed|leech LISTEN TORRENT|LINK SAVE_DIR
            [--limit BYTES_PER_S] [--have 0110...] [--no-utp] [--peer IP:PORT]...
            [--set NAME=NUMBER]... [--dht IP:PORT]
 
@@ -19,6 +19,11 @@ import libtorrent as lt
 
 
 def parameters(args):
+    if args.torrent.startswith("magnet:"):
+        p = lt.parse_magnet_uri(args.torrent)
+        p.save_path = args.save
+        p.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
+        return p
     p = lt.add_torrent_params()
     p.ti = lt.torrent_info(args.torrent)
     if args.mode == "seed":
@@ -81,6 +86,8 @@ def main():
     if args.limit:
         # The session's own limit does not hold for peers in the local network.
         handle.set_upload_limit(args.limit)
+    while not handle.torrent_file():  # of a link
+        time.sleep(0.05)
     n = handle.torrent_file().num_pieces()
     want = sum(pieces(args, n))
     checking = (lt.torrent_status.checking_files, lt.torrent_status.checking_resume_data)
