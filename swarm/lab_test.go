@@ -232,12 +232,18 @@ func (n *node) add(c *content, peers ...netip.AddrPort) *Torrent {
 // fill puts pieces into the store, as if they had been downloaded before.
 func (n *node) fill(c *content) {
 	n.lab.t.Helper()
+	n.fillFirst(c, c.pieces())
+}
+
+// fillFirst is fill with the first pieces alone.
+func (n *node) fillFirst(c *content, pieces int) {
+	n.lab.t.Helper()
 	info := c.meta.Info
 	v, err := n.store.Volume(info.Hash, cache.Geometry{PieceLength: info.PieceLength, Length: info.Length, Sums: info.PieceSums()})
 	if err != nil {
 		n.lab.t.Fatal(err)
 	}
-	for piece := range c.pieces() {
+	for piece := range pieces {
 		d, err := v.Draft(piece, true)
 		if err != nil {
 			n.lab.t.Fatal(err)

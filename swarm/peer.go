@@ -316,6 +316,38 @@ func (p *peer) write(b []byte) error {
 	return err
 }
 
+// awaitUpload returns when so many bytes may be uploaded. What the loop has to say
+// meanwhile, requests above all, is sent at once: no reader waits for a limit of
+// uploads.
+func (p *peer) awaitUpload(n int) error {
+	t := p.run.t
+	s := t.session
+	if t.sharing.up.perSec() == 0 && s.up.perSec() == 0 && s.yielding.limit.Load() == 0 {
+		return nil
+	}
+	may := make(chan error, 1)
+	var g group
+	defer g.Wait()
+	ctx, cancel := context.WithCancelCause(p.ctx)
+	defer cancel(nil)
+	g.Go(func() error {
+		may <- errors.Join(t.sharing.up.wait(ctx, n), s.up.wait(ctx, n), s.yielding.wait(ctx, n))
+		return nil
+	}, nil)
+	var control []byte
+	for {
+		select {
+		case err := <-may:
+			return err
+		case <-p.out.wake:
+			control, _ = p.out.take(control, nil, 0)
+			if err := p.write(control); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 // sendBlocks reads the blocks from the volume and sends them.
 func (p *peer) sendBlocks(buf []byte, list []wire.Message) ([]byte, error) {
 	done := uploaded{id: p.id}
@@ -334,12 +366,16 @@ func (p *peer) sendBlocks(buf []byte, list []wire.Message) ([]byte, error) {
 		done.blocks++
 		done.bytes += int(m.Length)
 	}
-	if err := errors.Join(p.run.t.sharing.up.wait(p.ctx, done.bytes), p.run.t.session.up.wait(p.ctx, done.bytes)); err != nil {
+	s := p.run.t.session
+	if err := p.awaitUpload(done.bytes); err != nil {
 		return buf, err
 	}
+	start := time.Now()
 	if err := p.write(buf); err != nil {
 		return buf, err
 	}
-	p.run.t.session.slots.sent.Add(int64(done.bytes))
+	now := time.Now()
+	s.yielding.wrote(s.clock(now), now.Sub(start))
+	s.slots.sent.Add(int64(done.bytes))
 	return buf, p.run.post(p.ctx, done)
 }

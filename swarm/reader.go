@@ -243,6 +243,8 @@ type waiting struct {
 func (w *waiting) wait(ctx context.Context, piece, end int) error {
 	t := w.r.t
 	since := time.Now()
+	t.session.yielding.reads.Add(1)
+	defer func() { t.session.yielding.waitedSince(since) }()
 	for {
 		run, err := t.current(ctx)
 		if err != nil {

@@ -44,6 +44,7 @@ type Session struct {
 	lsd       *lsd.Service // nil: off
 	allotment allotment    // what is completed behind readers
 	slots     slots
+	yielding  yielding
 
 	encrypting *rate.Limiter // of handshakes that are answered
 	manners    manners

@@ -148,6 +148,7 @@ func (s *sharing) rest(now time.Time, sd Seeding, t traffic) (bytes int64, until
 // again; the zero time when not before something happens.
 func (r *run) share(now time.Time) time.Time {
 	t := r.t
+	t.session.yielding.look(t.session.clock(now), t.session.slots.sent.Load())
 	own := r.eng.Stats()
 	bytes, until := t.sharing.rest(now, t.Seeding(), traffic{
 		uploaded:   t.opts.Uploaded + t.earlier.Uploaded + own.Uploaded,
