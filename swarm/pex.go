@@ -250,7 +250,7 @@ func (p *peer) pexTold(payload []byte) error {
 
 // exchanges says whether peers of a link are asked for others. Whoever has no
 // metadata is of no use to any, so that none is told of.
-func (u *resolving) exchanges() bool { return !u.session.opts.NoPEX }
+func (u *resolving) exchanges() bool { return !u.link.Private && !u.session.opts.NoPEX }
 
 // pexTold is that of a link.
 func (i *informant) pexTold(payload []byte) error {

@@ -200,6 +200,9 @@ func TestALinkMarkedPrivateIsNotLookedUpInTheDHT(t *testing.T) {
 			seed, n := l.withNode(at), l.withNode(at)
 			seed.fill(c)
 			seed.add(c)
+			if u := newResolving(n.Session, Link{Private: private}); u.exchanges() == private {
+				t.Errorf("private %v: addresses of peers' peers are taken: %v", private, !private)
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 			defer cancel()
 			_, err := n.Resolve(ctx, Link{Hash: c.meta.Info.Hash, Private: private})
