@@ -303,7 +303,7 @@ func (m *Imported) decideAll() (troubled bool) {
 	for i := range m.files {
 		f := &m.files[i]
 		troubled = troubled || f.trouble != nil
-		if f.used() {
+		if f.used() || f.Zero { // several pads may make a piece
 			m.doubt(f)
 		}
 	}
