@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"sort"
 	"time"
@@ -199,6 +200,64 @@ func (s *Store) matchNew() {
 	for _, v := range fresh {
 		v.lend(found[v], true)
 	}
+}
+
+// Unopened returns the volumes of which something is held, and that nobody opened.
+func (s *Store) Unopened() (ids [][20]byte) {
+	<-s.ready
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, v := range s.volumes {
+		if v.chunk == 0 && len(v.disk) > 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b [20]byte) int { return slices.Compare(a[:], b[:]) })
+	return ids
+}
+
+// Offer offers what is held of a volume that nobody opened to those that Share. The
+// geometry is kept, which takes its sums, only if they lack some of it.
+func (s *Store) Offer(id [20]byte, g Geometry) error {
+	if err := g.check(); err != nil {
+		return fmt.Errorf("offer volume: %w", err)
+	}
+	s.mu.Lock()
+	v := s.volumes[id]
+	if s.closed || v == nil || v.chunk != 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	like := newVolume(s, id) // v has no geometry as long as it may be opened with another
+	like.geometry = g
+	for piece, d := range v.disk {
+		if g.PieceSize(int(piece)) == int(d.bytes) {
+			like.disk[piece] = d
+		}
+	}
+	var others []*Volume
+	for _, o := range s.volumes {
+		if o.shared {
+			others = append(others, o)
+		}
+	}
+	s.mu.Unlock()
+	found := make(map[*Volume][]match)
+	pair([]*Volume{like}, others, maxOffers, found)
+	if len(found) == 0 {
+		return nil
+	}
+	v, err := s.Volume(id, g)
+	if err != nil {
+		return err
+	}
+	for o, list := range found {
+		for i := range list {
+			list[i].from = v
+		}
+		o.lend(list, false)
+	}
+	return nil
 }
 
 func (v *Volume) isShared() bool {

@@ -327,6 +327,50 @@ func TestAPieceIsReadWhereItLies(t *testing.T) {
 	}
 }
 
+// What an earlier run stored of a volume that nobody has opened since is offered, and is
+// right when it is opened after all.
+func TestWhatIsNotOpenIsOffered(t *testing.T) {
+	data, g := content(1, 20_000, 100_000)
+	opts := Options{Dir: fastDir(t), Budget: 256 << 20, floor: 1}
+	s := openStore(t, opts)
+	for _, id := range []byte{1, 3} {
+		for _, piece := range []int{1, 3} {
+			put(t, openVolume(t, s, id, g), data, piece)
+		}
+	}
+	closeStore(t, s)
+
+	s = openStore(t, opts)
+	mine, h := rearranged(data, g, 3, -1, 0, 1)
+	b := openBorrower(t, s, 2, mine, h)
+	if got := b.undecided(); got != nil {
+		t.Fatalf("undecided: %v", got)
+	}
+	if got := s.Unopened(); len(got) != 2 || got[0] != ([20]byte{1}) || got[1] != ([20]byte{3}) {
+		t.Fatalf("unopened: %v", got)
+	}
+	other, _ := content(2, 20_000, 100_000)
+	if err := s.Offer([20]byte{1}, geometryOf(other, 20_000)); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Unopened(); len(got) != 2 || b.undecided() != nil {
+		t.Errorf("unopened: %v, undecided %v, after nothing was the same", got, b.undecided())
+	}
+	if err := s.Offer([20]byte{1}, g); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a recount", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.counts > 0 })
+	for piece, want := range []error{nil, ErrMissing, ErrMissing, nil} {
+		b.check(t, piece, want)
+	}
+	if got := s.Unopened(); len(got) != 1 {
+		t.Errorf("unopened: %v", got)
+	}
+	if v := openVolume(t, s, 1, g); !v.Has(1) || v.Has(2) || !v.Has(3) {
+		t.Error("the volume does not hold what it did")
+	}
+}
+
 // Closing the store ends who waits for what others hold.
 func TestCloseEndsBorrowing(t *testing.T) {
 	_, g := content(1, 20_000, 100_000)

@@ -87,3 +87,31 @@ func TestPiecesOfAnImportAreUsed(t *testing.T) {
 	}
 	m.unmount()
 }
+
+// The other torrent was in a mount before, and is not any more: its pieces are in the
+// cache. A read that waits for peers gets them.
+func TestPiecesOfATorrentThatIsNotMountedAreUsed(t *testing.T) {
+	t.Parallel()
+	big := single(t, "big.bin", 8<<20+5, 256<<10)
+	again := repack(t, big, "again", 4<<20-1000)
+	later := repack(t, big, "later", 4<<20-1000)
+	l := seedLibtorrent(t, newNode(t), big)
+	n := newNode(t)
+	m := mount(t, n, mountOptions{data: t.TempDir(), flags: []string{"--peer", l.address}}, big.torrent)
+	big.copyOut(t, m.point)
+	l.kill()
+	m.unmount()
+
+	m = mount(t, n, mountOptions{data: m.data}, again.torrent)
+	again.copyOut(t, m.point)
+	if r := run(t, readyLimit, swarmfs("add", "--data", m.data, later.torrent)); r.code != exitOK {
+		t.Fatalf("add: %s", r.stderr)
+	}
+	later.copyOut(t, m.point)
+	for _, c := range []*content{again, later} {
+		if st := m.counters(c.hash); st.Fetched != 0 || st.Borrowed != 33 {
+			t.Errorf("%s: %d bytes were fetched, %d pieces borrowed, want 33", c.name, st.Fetched, st.Borrowed)
+		}
+	}
+	m.unmount()
+}

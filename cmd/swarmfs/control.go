@@ -85,6 +85,10 @@ func (m *mounter) addTorrent(t loaded) (string, error) {
 		return "", err
 	}
 	m.replaceShown(append(slices.Clip(m.torrents()), s))
+	select {
+	case m.added <- struct{}{}:
+	default:
+	}
 	return s.name, nil
 }
 

@@ -87,7 +87,7 @@ func (f *mountFlags) run(cmd *cobra.Command, std *streams, sources []string, dir
 	if err != nil {
 		real = dir // the mount will say what is wrong with it
 	}
-	m := &mounter{realDir: real, flags: f, std: std, sources: sources, dir: dir, log: f.logger(std.err), saveNow: make(chan struct{}, 1)}
+	m := &mounter{realDir: real, flags: f, std: std, sources: sources, dir: dir, log: f.logger(std.err), saveNow: make(chan struct{}, 1), added: make(chan struct{}, 1)}
 	if f.daemon {
 		m.daemon = asDaemon(std, f.data)
 		if m.daemon == nil {

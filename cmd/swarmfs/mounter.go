@@ -56,6 +56,8 @@ type mounter struct {
 	links links
 	// saveNow wakes the saver; 1 deep.
 	saveNow chan struct{}
+	// added wakes who offers it what the cache holds of others; 1 deep.
+	added chan struct{}
 
 	// changing is held while torrents, pins or limits change, one change at a time.
 	changing sync.Mutex
@@ -259,6 +261,7 @@ func (m *mounter) settle(ctx context.Context) (end func()) {
 		debug.FreeOSMemory() // parsing leaves ten times a torrent's size behind
 		m.saveStateEvery(ctx, stateEvery)
 	})
+	chores.Go(func() { m.offerCached(ctx) })
 	return func() {
 		cancel()
 		chores.Wait()
