@@ -85,8 +85,13 @@ var rules = []rule{
 		"the local network is asked for infohashes by what knows no session",
 	},
 	{
+		"swarm/network", nil,
+		[]string{"net/http", "github.com/hanwen/go-fuse/v2/..."},
+		"the network opens sockets under a policy and knows no torrents",
+	},
+	{
 		"swarm/tracker",
-		[]string{"swarm/bencoding"},
+		[]string{"swarm/bencoding", "swarm/network"},
 		[]string{"github.com/hanwen/go-fuse/v2/..."},
 		"the tracker client is told what to announce and knows no session",
 	},

@@ -124,6 +124,9 @@ type statusOutput struct {
 		Used     int64   `json:"used"`
 		Degraded *string `json:"degraded"`
 	} `json:"cache"`
+	Network struct {
+		Down *string `json:"down"`
+	} `json:"network"`
 	Torrents []counters `json:"torrents"`
 	Links    []struct {
 		Name     string `json:"name"`

@@ -3,7 +3,6 @@ package swarm
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -23,10 +22,8 @@ func (l *lab) dhtNode(bootstrap string) (addr string, stop func()) {
 	h := l.host(homes)
 	at := netip.AddrPortFrom(h.Addr(), 6881)
 	o := dht.Options{
-		Addrs: []netip.AddrPort{at},
-		ListenPacket: func(_ context.Context, _, addr string) (net.PacketConn, error) {
-			return h.ListenPacket(addr)
-		},
+		Addrs:        []netip.AddrPort{at},
+		ListenPacket: h.ListenPacket,
 	}
 	if bootstrap != "" {
 		o.Bootstrap = []string{bootstrap}

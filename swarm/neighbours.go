@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"swarmfs/swarm/lsd"
+	"swarmfs/swarm/network"
 )
 
 // newLSD returns what finds peers on the local network, or nil if nothing is to.
@@ -16,6 +17,9 @@ func (s *Session) newLSD() *lsd.Service {
 	o := lsd.Options{Port: s.port, Logger: s.log}
 	if s.opts.Local {
 		o.Interfaces = lsd.Loopback
+	}
+	if n, ok := s.opts.Network.(*network.Network); ok && n.Bound() {
+		o.Interfaces = n.Interfaces
 	}
 	return lsd.New(o)
 }

@@ -22,6 +22,12 @@ func (s *Session) newDHT() *dht.Service {
 	o.Addrs = nodeAddrs(s.Addrs(), s.opts.Local)
 	o.Allow = s.mayReach
 	o.Logger = s.log
+	if o.ListenPacket == nil {
+		o.ListenPacket = s.opts.Network.ListenPacket
+	}
+	if o.Resolve == nil {
+		o.Resolve = s.opts.Network.Resolve
+	}
 	if !s.opts.Local {
 		o.Bootstrap = append(o.Bootstrap[:len(o.Bootstrap):len(o.Bootstrap)], dht.PublicBootstrap...)
 	}

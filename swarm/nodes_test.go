@@ -1,8 +1,6 @@
 package swarm
 
 import (
-	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,7 +9,6 @@ import (
 	"time"
 
 	"swarmfs/swarm/dht"
-	"swarmfs/swarm/simnet"
 	"swarmfs/swarm/wire"
 )
 
@@ -23,18 +20,8 @@ func (l *lab) withNode(bootstrap ...string) *node {
 
 func (l *lab) nodeWith(change func(*dht.Options), bootstrap ...string) *node {
 	l.t.Helper()
-	var host *simnet.Host
-	o := nodeOptions{net: func(h *simnet.Host) Network { host = h; return h }}
-	o.DHT = &dht.Options{
-		Bootstrap: bootstrap,
-		ListenPacket: func(_ context.Context, network, addr string) (net.PacketConn, error) {
-			if network != "udp4" {
-				return nil, errors.New("no IPv6 here")
-			}
-			return host.ListenPacket(addr)
-		},
-		Resolve: func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no name server here") },
-	}
+	var o nodeOptions
+	o.DHT = &dht.Options{Bootstrap: bootstrap}
 	change(o.DHT)
 	return l.node(o)
 }

@@ -13,6 +13,7 @@ import (
 	"swarmfs/cache"
 	"swarmfs/metainfo"
 	"swarmfs/swarm/dht"
+	"swarmfs/swarm/network"
 )
 
 // Background says what is fetched beyond what readers ask for.
@@ -86,7 +87,8 @@ type Options struct {
 	NoPEX bool
 	// Encryption says which connections are encrypted.
 	Encryption Encryption
-	// Network carries the connections with peers. Default: the operating system's.
+	// Network opens every socket, and looks up every name. One that has a Serve
+	// runs with the session. Default: the operating system's, confined by Local.
 	Network Network
 	// Logger gets what happens; nil: nobody.
 	Logger *slog.Logger
@@ -104,32 +106,27 @@ func (o *Options) fill() {
 	if o.MaxPeers == 0 {
 		o.MaxPeers = 80
 	}
-	if o.Network == nil {
-		o.Network = systemNetwork{}
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Network == nil {
+		o.Network = network.New(network.Options{Local: o.Local, Logger: o.Logger})
 	}
 	if o.rng == nil {
 		o.rng = func() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 	}
 }
 
-// Network opens connections: the operating system's, or a simulated one.
+// Network opens sockets: a *network.Network, or a simulated one.
 type Network interface {
 	// Listen accepts TCP connections on HOST:PORT.
 	Listen(addr string) (net.Listener, error)
 	// Dial connects over TCP.
 	Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
-}
-
-type systemNetwork struct{}
-
-func (systemNetwork) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
-
-func (systemNetwork) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", addr.String())
+	// ListenPacket opens a datagram socket for "udp", "udp4" or "udp6" on HOST:PORT.
+	ListenPacket(ctx context.Context, network, addr string) (net.PacketConn, error)
+	// Resolve returns the addresses of a host; a literal address is its own.
+	Resolve(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // AddOptions says how a torrent is to be run.

@@ -17,11 +17,11 @@ type acker struct {
 }
 
 func newAcker(c net.Conn) acker {
-	tcp, ok := socketOf(c).(*net.TCPConn)
+	s, ok := socketOf(c).(syscall.Conn)
 	if !ok {
 		return acker{}
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := s.SyscallConn()
 	if err != nil {
 		return acker{}
 	}

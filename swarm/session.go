@@ -77,7 +77,7 @@ func New(o Options) (*Session, error) {
 	if _, err := rand.Read(s.peerID[8:]); err != nil {
 		return nil, fmt.Errorf("make a peer id: %w", err)
 	}
-	s.trackers = tracker.NewClient(tracker.Options{Allow: s.mayReach})
+	s.trackers = tracker.NewClient(tracker.Options{Allow: s.mayReach, Network: o.Network})
 	s.sup = suture.New("session", suture.Spec{
 		EventHook: s.supervisorEvent,
 		Timeout:   5 * time.Second,
@@ -85,6 +85,9 @@ func New(o Options) (*Session, error) {
 		// makes the supervisor pause.
 		FailureThreshold: 10, FailureBackoff: 5 * time.Second,
 	})
+	if n, ok := o.Network.(suture.Service); ok {
+		s.sup.Add(n)
+	}
 	for _, addr := range o.Listen {
 		l, err := o.Network.Listen(addr)
 		if err != nil {

@@ -3,8 +3,6 @@ package swarm
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"time"
 
 	"swarmfs/metainfo"
@@ -57,7 +55,7 @@ func (r *run) newWebPeer(seed *webSeed) *webPeer {
 	p.ctx, p.cancel = context.WithCancelCause(r.ctx)
 	for i := range p.streams {
 		p.streams[i] = webseed.NewStream(seed.source, webseed.Options{
-			Dial: s.opts.Network.Dial, Lookup: lookupHost, Allow: s.mayReach,
+			Dial: s.opts.Network.Dial, Lookup: s.opts.Network.Resolve, Allow: s.mayReach,
 			Pass: s.down.wait, UserAgent: userAgent,
 		})
 	}
@@ -65,10 +63,6 @@ func (r *run) newWebPeer(seed *webSeed) *webPeer {
 }
 
 const userAgent = "swarmfs/0.1"
-
-func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-}
 
 // serve delivers what is asked for until something fails that trying again at once
 // does not help.

@@ -34,12 +34,19 @@ var _ api.Daemon = (*controller)(nil)
 
 // Add implements api.Daemon.
 func (c *controller) Add(ctx context.Context, r api.AddRequest) (api.AddReply, error) {
-	l := &loader{state: c.state, links: true, local: c.flags.local(), warn: func(string, error) {}}
+	l := &loader{state: c.state, links: true, nets: c.nets, warn: func(string, error) {}}
 	var t loaded
 	var err error
-	if r.Magnet != "" {
+	switch {
+	case r.Magnet != "":
 		t, err = l.magnet(ctx, r.Magnet)
-	} else {
+	case r.URL != "":
+		var data []byte
+		if data, err = l.nets.forUser().fetch(ctx, r.URL); err != nil {
+			return api.AddReply{}, failf(exitInput, "fetch %s: %w", r.Label, err)
+		}
+		t, err = parseTorrent(data)
+	default:
 		t, err = parseTorrent(r.Torrent)
 	}
 	if err != nil {

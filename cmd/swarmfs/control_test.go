@@ -17,6 +17,7 @@ import (
 	"swarmfs/fs"
 	"swarmfs/metainfo"
 	"swarmfs/swarm"
+	"swarmfs/swarm/network"
 )
 
 // daemonAt is a controller of everything a mount has but the kernel's part, with
@@ -38,7 +39,7 @@ func daemonAt(t *testing.T, data string, budget int64, torrents ...loaded) (*con
 	}
 	m := &mounter{
 		flags: &mountFlags{data: data}, dir: "/mnt/t", realDir: "/real/t", log: log, started: time.Now(),
-		store: store, state: state, session: session,
+		store: store, state: state, session: session, nets: nets{own: network.New(network.Options{Local: true})},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var g sync.WaitGroup

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"swarmfs/swarm/network"
 )
 
 // Bounds of fetching a .torrent. They are generous for the slowest honest
@@ -20,10 +22,17 @@ const (
 	fetchRedirects = 5
 )
 
+// fetcher gets what is at a URL.
+type fetcher struct {
+	net *network.Network
+	// given: the URL is the user's own, so that the proxy of the environment
+	// holds for it.
+	given bool
+}
+
 // fetch gets a .torrent from an http or https URL. At most maxTorrent bytes
-// are read. local keeps to this machine. Errors do not repeat the URL's query,
-// which may be a passkey.
-func fetch(ctx context.Context, address string, local bool) ([]byte, error) {
+// are read. Errors do not repeat the URL's query, which may be a passkey.
+func (f fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTotal, errors.New("no complete answer within 30 s"))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -33,7 +42,7 @@ func fetch(ctx context.Context, address string, local bool) ([]byte, error) {
 	req.Header.Set("User-Agent", "swarmfs/"+release)
 	req.Header.Set("Accept", "application/x-bittorrent, */*;q=0.5")
 
-	resp, err := fetchClient(local).Do(req)
+	resp, err := f.client().Do(req)
 	if err != nil {
 		return nil, fetchCause(ctx, err)
 	}
@@ -51,18 +60,21 @@ func fetch(ctx context.Context, address string, local bool) ([]byte, error) {
 	return data, nil
 }
 
-// fetchClient follows at most fetchRedirects redirects, and those only to http
+// client follows at most fetchRedirects redirects, and those only to http
 // and https, which the transport sees to: it knows no other scheme.
-func fetchClient(local bool) *http.Client {
-	dialer := &net.Dialer{Timeout: fetchConnect, Resolver: &net.Resolver{}}
-	proxy := http.ProxyFromEnvironment
-	if local {
-		dialer.Resolver, dialer.Control, proxy = hostsOnly, loopbackOnly, nil
+func (f fetcher) client() *http.Client {
+	var proxy func(*http.Request) (*url.URL, error)
+	if f.given {
+		proxy = http.ProxyFromEnvironment
 	}
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                 proxy,
-			DialContext:           dialer.DialContext,
+			Proxy: proxy,
+			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+				ctx, cancel := context.WithTimeout(ctx, fetchConnect)
+				defer cancel()
+				return network.DialName(ctx, f.net, address, nil)
+			},
 			TLSHandshakeTimeout:   fetchConnect,
 			ResponseHeaderTimeout: fetchTotal,
 			DisableKeepAlives:     true,

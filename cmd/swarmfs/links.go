@@ -107,7 +107,7 @@ func (m *mounter) resolve(ctx context.Context, l *link) (loaded, error) {
 		outcomes <- outcome{t, err}
 	})
 	ways.Go(func() {
-		t, err := fromSources(ctx, l.magnet, m.flags.local())
+		t, err := fromSources(ctx, l.magnet, m.nets)
 		if err != nil { // peers may still have it: that one outcome decides
 			m.log.Debug("no .torrent where the link says", "link", l.hash(), "error", err)
 			return

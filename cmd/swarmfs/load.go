@@ -31,6 +31,7 @@ type loaded struct {
 	peers   []netip.AddrPort
 	wanted  metainfo.FileRanges // of a link's so (BEP 53); nil: all files
 	magnet  *metainfo.Magnet    // instead of a torrent: with textOnly, or links and unknown
+	url     string              // instead of both: with urls
 }
 
 // errNoMetadata is why a magnet link or infohash cannot be used where nobody is
@@ -41,6 +42,9 @@ var errNoMetadata = errors.New("its metadata is not known here: mount it once, o
 func (t *loaded) hash() (h metainfo.Hash, ok bool) {
 	if t.torrent != nil {
 		return t.torrent.Info.Hash, true
+	}
+	if t.magnet == nil {
+		return h, false
 	}
 	return t.magnet.Hash, t.magnet.HasV1
 }
@@ -55,9 +59,9 @@ type loader struct {
 	textOnly bool
 	// links leaves magnet links whose torrent is not remembered as they are.
 	links bool
-	// local: addresses that a magnet link names are asked only if they are on
-	// this machine. A URL that the user gives is fetched wherever it is.
-	local bool
+	// urls leaves URLs as they are: somebody else fetches them.
+	urls bool
+	nets nets
 	// warn is told of what is skipped. It may be called from any goroutine.
 	warn func(label string, err error)
 }
@@ -140,7 +144,10 @@ func (l *loader) load(ctx context.Context, source string) ([]loaded, error) {
 		}
 		return one(l.parse(ctx, data))
 	case sourceURL:
-		data, err := fetch(ctx, source, false)
+		if l.urls {
+			return one(loaded{url: source}, nil)
+		}
+		data, err := l.nets.forUser().fetch(ctx, source)
 		if err != nil {
 			return nil, failf(exitInput, "fetch %s: %w", label, err)
 		}
@@ -267,17 +274,17 @@ func (l *loader) magnet(ctx context.Context, link string) (loaded, error) {
 	if l.links {
 		return loaded{magnet: m}, nil
 	}
-	return fromSources(ctx, m, l.local)
+	return fromSources(ctx, m, l.nets)
 }
 
 // fromSources gets the torrent of a link from one of the addresses that it names.
-func fromSources(ctx context.Context, m *metainfo.Magnet, local bool) (loaded, error) {
+func fromSources(ctx context.Context, m *metainfo.Magnet, n nets) (loaded, error) {
 	var problems []error
 	for _, address := range m.Sources {
 		if classify(address) != sourceURL {
 			continue
 		}
-		t, err := fetchFor(ctx, m, address, local)
+		t, err := fetchFor(ctx, m, address, n)
 		if err == nil {
 			return fromMagnet(m, t), nil
 		}
@@ -314,8 +321,8 @@ func matches(m *metainfo.Magnet, t *metainfo.Torrent) bool {
 
 // fetchFor gets the .torrent of a magnet link from an address that the link
 // names, and believes it only if the infohash is the link's.
-func fetchFor(ctx context.Context, m *metainfo.Magnet, address string, local bool) (*metainfo.Torrent, error) {
-	data, err := fetch(ctx, address, local)
+func fetchFor(ctx context.Context, m *metainfo.Magnet, address string, n nets) (*metainfo.Torrent, error) {
+	data, err := n.forLinks().fetch(ctx, address)
 	if err != nil {
 		return nil, err
 	}

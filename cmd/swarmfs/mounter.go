@@ -45,6 +45,7 @@ type mounter struct {
 	store   *cache.Store
 	state   *cache.State
 	imports *cache.Imports // nil: no --import
+	nets    nets
 	session *swarm.Session
 	server  *fs.Server
 	peers   []netip.AddrPort // --peer
@@ -155,15 +156,15 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	if len(f.imports) > 0 {
 		m.imports = cache.NewImports(m.log)
 	}
-	f.confine()
-	l := &loader{stdin: m.std.in, state: m.state, links: true, local: f.local(), warn: func(label string, err error) {
+	m.nets = f.networks(m.log)
+	l := &loader{stdin: m.std.in, state: m.state, links: true, nets: m.nets, warn: func(label string, err error) {
 		m.log.Warn("source skipped", "source", label, "error", err)
 	}}
 	torrents, err := l.loadAll(ctx, m.sources)
 	if err != nil {
 		return nil, nil, err
 	}
-	peers, err := f.resolvePeers(ctx)
+	peers, err := f.resolvePeers(ctx, m.nets.own)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,7 +174,8 @@ func (m *mounter) prepare(ctx context.Context) ([]loaded, []netip.AddrPort, erro
 	}
 	f.nodeFile = filepath.Join(f.data, nodeFileName)
 	m.session, err = f.newSession(swarm.Options{
-		Store: m.store, ReadTimeout: f.readWait(), Background: background,
+		Network: m.nets.own,
+		Store:   m.store, ReadTimeout: f.readWait(), Background: background,
 	}, m.log)
 	return torrents, peers, err
 }

@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"swarmfs/swarm"
+	"swarmfs/swarm/network"
 )
 
 // defaultListen is where BitTorrent clients have always listened. When it is
@@ -24,6 +25,7 @@ const defaultListen = ":6881"
 type networkFlags struct {
 	listen   addressList
 	peers    addressList
+	bind     string // interface or address; "": any
 	noDHT    bool
 	nodes    addressList // --dht-bootstrap
 	nodeFile string      // where the DHT's nodes are kept; empty: nowhere
@@ -41,6 +43,7 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	f.listen.addresses = []string{defaultListen}
 	flags.Var(&f.listen, "listen", "listen on this `HOST:PORT`; repeatable; loopback addresses only: nothing is sent beyond this machine")
 	flags.Var(&f.peers, "peer", "a peer `HOST:PORT` to try for every torrent; repeatable")
+	flags.StringVar(&f.bind, "bind", "", "send and receive everything, name look-ups too, through this `IFACE|ADDR` alone; nothing while it is not there")
 	flags.BoolVar(&f.noDHT, "no-dht", false, "do not use the distributed hash table")
 	flags.Var(&f.nodes, "dht-bootstrap", "a node `HOST:PORT` of the distributed hash table to ask for others; repeatable, beside the public ones")
 	flags.BoolVar(&f.allTr, "announce-all-trackers", false, "announce to all trackers of a torrent, not to one of them while it answers; private trackers may ban for it")
@@ -57,31 +60,37 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 // local reports whether nothing may be sent beyond this machine.
 func (f *networkFlags) local() bool { return onlyLoopback(f.listen.addresses) }
 
-// errLocal is why something was not sent.
-var errLocal = errors.New("nothing is sent beyond this machine, as every --listen is loopback")
-
-// hostsOnly finds names in /etc/hosts and asks no name server, not even one on
-// this machine, which would pass the question on.
-var hostsOnly = &net.Resolver{
-	PreferGo: true,
-	Dial:     func(context.Context, string, string) (net.Conn, error) { return nil, errLocal },
+// nets are what a command may open sockets with. The zero value is for commands
+// without flags about it.
+type nets struct {
+	own  *network.Network // the session's, and for what a torrent or a link names
+	user *network.Network // for the user's own URLs, which are fetched wherever they are
 }
 
-// loopbackOnly is a net.Dialer.Control that reaches this machine alone.
-func loopbackOnly(_, address string, _ syscall.RawConn) error {
-	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().Unmap().IsLoopback() {
-		return errLocal
+func (n nets) forUser() fetcher {
+	if n.user == nil {
+		n.user = network.New(network.Options{})
 	}
-	return nil
+	return fetcher{net: n.user, given: true}
 }
 
-// confine keeps name look-ups of the whole process inside it, if the session is
-// local: a torrent's trackers and web seeds have names that no name server
-// should hear of then.
-func (f *networkFlags) confine() {
+func (n nets) forLinks() fetcher {
+	if n.own == nil {
+		n.own = network.New(network.Options{})
+	}
+	return fetcher{net: n.own}
+}
+
+// networks makes them, and keeps name look-ups of the whole process to the
+// session's: what asks by itself must not ask elsewhere.
+func (f *networkFlags) networks(log *slog.Logger) nets {
+	own := network.New(network.Options{Bind: f.bind, Local: f.local(), Logger: log})
+	n := nets{own: own, user: own}
 	if f.local() {
-		net.DefaultResolver = hostsOnly
+		n.user = network.New(network.Options{Bind: f.bind})
 	}
+	net.DefaultResolver = own.Resolver()
+	return n
 }
 
 // lookupTimeout bounds the look-up of all names given to --peer.
@@ -89,7 +98,7 @@ const lookupTimeout = 10 * time.Second
 
 // resolvePeers turns --peer into addresses. A local session neither asks a name
 // server nor reaches other machines, so it takes loopback addresses alone.
-func (f *networkFlags) resolvePeers(ctx context.Context) ([]netip.AddrPort, error) {
+func (f *networkFlags) resolvePeers(ctx context.Context, own *network.Network) ([]netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lookupTimeout, errors.New("no answer from the name server within 10 s"))
 	defer cancel()
 	var all []netip.AddrPort
@@ -104,7 +113,7 @@ func (f *networkFlags) resolvePeers(ctx context.Context) ([]netip.AddrPort, erro
 		if f.local() && !onlyLoopback([]string{p}) {
 			return nil, failf(exitUsage, "--peer %s: out of reach when every --listen is loopback: add a --listen that is not", p)
 		}
-		addrs, err := lookup(ctx, host)
+		addrs, err := lookup(ctx, own, host)
 		if err != nil {
 			return nil, failf(exitNetwork, "--peer %s: %w", p, err)
 		}
@@ -116,21 +125,18 @@ func (f *networkFlags) resolvePeers(ctx context.Context) ([]netip.AddrPort, erro
 }
 
 // lookup returns the addresses of a host; a literal address asks nobody.
-func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
+func lookup(ctx context.Context, own *network.Network, host string) ([]netip.Addr, error) {
+	addrs, err := own.Resolve(ctx, host)
+	if err == nil {
+		return addrs, nil
 	}
-	if strings.EqualFold(host, "localhost") {
-		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("look up %s: no such host, or no name server: give an address", host)
+	if down := own.Down(); down != nil {
+		return nil, fmt.Errorf("look up %s: %w: give an address", host, down)
 	}
-	return addrs, nil
+	return nil, fmt.Errorf("look up %s: no such host, or no name server: give an address", host)
 }
 
 // addressList is a repeatable flag of HOST:PORT. The first one given replaces

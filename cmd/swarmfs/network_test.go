@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"swarmfs/swarm/network"
 )
 
 func TestTheFirstAddressReplacesTheDefault(t *testing.T) {
@@ -33,7 +35,7 @@ func TestPeersAreResolvedWithinTheReachOfTheSession(t *testing.T) {
 		{":0", ":5", "", exitUsage},
 	} {
 		f := &networkFlags{listen: addressList{addresses: []string{c.listen}}, peers: addressList{addresses: []string{c.peer}}}
-		peers, err := f.resolvePeers(t.Context())
+		peers, err := f.resolvePeers(t.Context(), network.New(network.Options{Local: f.local()}))
 		var got []string
 		for _, p := range peers {
 			got = append(got, p.String())

@@ -95,13 +95,13 @@ func newAdd(std *streams) *cobra.Command {
 }
 
 // addTorrents reads the sources here, where the user's files and terminal are;
-// the daemon follows magnet links.
+// the daemon follows links and URLs, over the network that it is confined to.
 func addTorrents(ctx context.Context, r *remote, mount *api.Client, args []string) error {
 	// Is there a mount at all? Sources may take long to read.
 	if _, err := mount.Limit(ctx, api.LimitRequest{}); err != nil {
 		return err
 	}
-	l := &loader{stdin: r.std.in, textOnly: true, warn: r.std.warn}
+	l := &loader{stdin: r.std.in, textOnly: true, urls: true, warn: r.std.warn}
 	all, err := l.loadAll(ctx, args)
 	if err != nil {
 		return err
@@ -110,6 +110,8 @@ func addTorrents(ctx context.Context, r *remote, mount *api.Client, args []strin
 		request := api.AddRequest{Label: t.label}
 		if t.magnet != nil {
 			request.Magnet = t.magnet.String()
+		} else if t.url != "" {
+			request.URL = t.url
 		} else if request.Torrent, err = t.torrent.Marshal(); err != nil {
 			return "", fmt.Errorf("add %s: %w", t.label, err)
 		}

@@ -46,6 +46,7 @@ func (m *mounter) report(ctx context.Context, torrents []*shownTorrent) *api.Sta
 			Budget: stats.Budget, Used: max(stats.DiskLive, 0), Pinned: stats.Pinned,
 			Memory: stats.Memory, MemoryUsed: stats.MemoryUsed, Damaged: stats.Lost,
 		},
+		Network:  m.networkReport(),
 		Limits:   m.limits(),
 		Torrents: make([]api.Torrent, 0, len(torrents)),
 		Links:    m.linksReport(),

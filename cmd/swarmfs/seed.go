@@ -46,8 +46,8 @@ func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) 
 	if f.seed.Mode == swarm.SeedWhileOpen {
 		return failf(exitUsage, "seed: --seed while-open is for mount: nothing is open here")
 	}
-	f.confine()
-	t, err := loadOne(ctx, std, source, nil)
+	nets := f.networks(f.logger(std.err))
+	t, err := loadOne(ctx, std, source, nil, nets)
 	if err != nil {
 		return err
 	}
@@ -63,12 +63,12 @@ func (f *seedFlags) run(ctx context.Context, std *streams, source, path string) 
 	case len(files.missing) > 0:
 		std.warn("missing or too short", errors.New(someOf(files.missing)))
 	}
-	peers, err := f.resolvePeers(ctx)
+	peers, err := f.resolvePeers(ctx, nets.own)
 	if err != nil {
 		return err
 	}
 	// Listen first: a port in use should not be found after an hour of hashing.
-	session, err := f.newSession(swarm.Options{}, f.logger(std.err))
+	session, err := f.newSession(swarm.Options{Network: nets.own}, f.logger(std.err))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"syscall"
 
+	"swarmfs/cmd/swarmfs/internal/api"
 	"swarmfs/swarm"
 )
 
@@ -64,4 +65,24 @@ func listenError(err error) error {
 		why, remedy = errors.New("no such host"), "give an address of this machine"
 	}
 	return failf(exitNetwork, "listen on %s: %w: %s", listen.Addr, why, remedy)
+}
+
+// networkReport says what the network is confined to, and whether it is there.
+func (m *mounter) networkReport() api.Network {
+	r := api.Network{Bind: m.flags.bind}
+	if err := m.nets.own.Down(); err != nil {
+		r.Down = new(err.Error())
+	}
+	return r
+}
+
+// networkText is one line of the state; "" when there is nothing to say.
+func networkText(n *api.Network) string {
+	switch {
+	case n.Down != nil:
+		return "nothing is sent: " + printable(*n.Down)
+	case n.Bind != "":
+		return "bound to " + printable(n.Bind)
+	}
+	return ""
 }

@@ -54,6 +54,9 @@ func (m *mounter) statusText() []byte {
 	if st.DHT != nil {
 		fmt.Fprintf(&b, "dht: %s\n", dhtText(st.DHT))
 	}
+	if text := networkText(&st.Network); text != "" {
+		fmt.Fprintf(&b, "network: %s\n", text)
+	}
 	fmt.Fprintf(&b, "cache on disk: %s\n", diskText(&st.Cache))
 	fmt.Fprintf(&b, "cache in memory: %s of %s\n", bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
 	fmt.Fprintf(&b, "limits: %s\n", ratesText(st.Limits))

@@ -28,6 +28,9 @@ func statusTable(st *api.Status, terminal bool) string {
 	if st.DHT != nil {
 		p.line("dht:     %s", dhtText(st.DHT))
 	}
+	if text := networkText(&st.Network); text != "" {
+		p.line("network: %s", text)
+	}
 	p.line("cache:   disk %s; memory %s of %s", diskText(&st.Cache), bytesText(st.Cache.MemoryUsed), bytesText(st.Cache.Memory))
 	p.line("limits:  %s", ratesText(st.Limits))
 	if len(st.Torrents) == 1 && st.Torrents[0].PeerList != nil {

@@ -54,8 +54,8 @@ func (t *tally) report(std *streams, name string) error {
 }
 
 // loadOne reads a source that must be one torrent.
-func loadOne(ctx context.Context, std *streams, source string, state *cache.State) (*metainfo.Torrent, error) {
-	l := &loader{stdin: std.in, state: state, warn: std.warn}
+func loadOne(ctx context.Context, std *streams, source string, state *cache.State, n nets) (*metainfo.Torrent, error) {
+	l := &loader{stdin: std.in, state: state, nets: n, warn: std.warn}
 	all, err := l.loadAll(ctx, []string{source})
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func loadOne(ctx context.Context, std *streams, source string, state *cache.Stat
 }
 
 func verifyFiles(ctx context.Context, std *streams, source, path string) error {
-	t, err := loadOne(ctx, std, source, nil)
+	t, err := loadOne(ctx, std, source, nil, nets{})
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func verifyCache(ctx context.Context, std *streams, source, data string) error {
 		return err
 	}
 	defer store.Close(context.WithoutCancel(ctx))
-	t, err := loadOne(ctx, std, source, state)
+	t, err := loadOne(ctx, std, source, state, nets{})
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func verifyMounted(ctx context.Context, std *streams, source string, mount *api.
 	reply, err := mount.Verify(ctx, r)
 	if remote := (*api.Error)(nil); errors.As(err, &remote) && remote.Code == exitInput {
 		// It is no name in the mount: a torrent that is?
-		t, loadErr := loadOne(ctx, std, source, nil)
+		t, loadErr := loadOne(ctx, std, source, nil, nets{})
 		if loadErr != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -199,6 +200,20 @@ func (h *Host) send(s source) {
 func (h *Host) clientPort(to netip.AddrPort) uint16 {
 	h.dialled[to]++
 	return 40000 + h.dialled[to]%20000
+}
+
+// Resolve returns the addresses that Net.Name gave a host. A literal address is
+// its own.
+func (h *Host) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if addrs := h.net.names[host]; len(addrs) > 0 {
+		return slices.Clone(addrs), nil
+	}
+	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
 // bind resolves what a program asks to listen on: HOST:PORT, where HOST may be

@@ -19,7 +19,8 @@ type Net struct {
 	// happens at a moment happens as one.
 	mu    sync.Mutex
 	hosts map[netip.Addr]*Host
-	cut   map[path][]func() // what waits for the path to heal
+	names map[string][]netip.Addr // what Host.Resolve finds
+	cut   map[path][]func()       // what waits for the path to heal
 	due   events
 	added uint64      // events up to now
 	timer *time.Timer // nil until the first event
@@ -33,8 +34,15 @@ type path struct{ from, to *Host }
 func New(seed uint64) *Net {
 	return &Net{
 		seed: seed, epoch: time.Now(),
-		hosts: map[netip.Addr]*Host{}, cut: map[path][]func(){},
+		hosts: map[netip.Addr]*Host{}, names: map[string][]netip.Addr{}, cut: map[path][]func(){},
 	}
+}
+
+// Name gives addresses a name, which every host can look up.
+func (n *Net) Name(name string, addrs ...netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names[name] = addrs
 }
 
 // Cut jams the way from one host to the other: nothing arrives until Heal. What

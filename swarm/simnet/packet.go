@@ -1,11 +1,13 @@
 package simnet
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -46,8 +48,12 @@ const (
 
 var _ net.PacketConn = (*packetConn)(nil)
 
-// ListenPacket opens a datagram socket on HOST:PORT, under the rules of Listen.
-func (h *Host) ListenPacket(addr string) (net.PacketConn, error) {
+// ListenPacket opens a datagram socket on HOST:PORT, under the rules of Listen,
+// for the network "udp", "udp4" or "udp6".
+func (h *Host) ListenPacket(_ context.Context, network, addr string) (net.PacketConn, error) {
+	if network == "udp4" && h.addr.Is6() || network == "udp6" && h.addr.Is4() {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: syscall.EAFNOSUPPORT}
+	}
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	at, err := h.bind("udp", addr, func(p uint16) bool { return h.sockets[p] != nil })

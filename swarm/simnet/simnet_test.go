@@ -508,11 +508,11 @@ func TestDatagramsArriveWholeOrNotAtAll(t *testing.T) {
 		n := New(1)
 		ha := n.Host(ip(1), Link{Latency: 20 * time.Millisecond, Loss: 0.25})
 		hb := n.Host(ip(2), Link{})
-		a, err := ha.ListenPacket(":1000")
+		a, err := ha.ListenPacket(t.Context(), "udp", ":1000")
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := hb.ListenPacket(":2000")
+		b, err := hb.ListenPacket(t.Context(), "udp", ":2000")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -560,11 +560,11 @@ func TestDatagramsArriveWholeOrNotAtAll(t *testing.T) {
 func TestDatagramsBeyondTheQueueAreLost(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		n := New(1)
-		a, err := n.Host(ip(1), Link{Up: 1000}).ListenPacket(":1")
+		a, err := n.Host(ip(1), Link{Up: 1000}).ListenPacket(t.Context(), "udp", ":1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := n.Host(ip(2), Link{}).ListenPacket(":2")
+		b, err := n.Host(ip(2), Link{}).ListenPacket(t.Context(), "udp", ":2")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"swarmfs/swarm/network"
 )
 
 // Bounds on an HTTP answer.
@@ -97,20 +99,19 @@ func checkRedirect(h *hops, next *url.URL, via []*http.Request) error {
 }
 
 func (c *Client) transport(ctx context.Context, h *hops) *http.Transport {
-	dialer := &net.Dialer{Timeout: c.headerTimeout, ControlContext: h.control}
 	return &http.Transport{
 		// No Proxy: one from the environment would connect where hops does
 		// not look.
-		DialContext: func(dialCtx context.Context, network, address string) (net.Conn, error) {
+		DialContext: func(dialCtx context.Context, _, address string) (net.Conn, error) {
 			// The transport may go on dialling after the request has ended;
 			// Close has to wait for that too.
 			if !c.begin() {
 				return nil, ErrClosed
 			}
-			dialCtx, cancel := context.WithCancel(dialCtx)
+			dialCtx, cancel := context.WithTimeout(dialCtx, c.headerTimeout)
 			defer context.AfterFunc(ctx, cancel)()
 			defer cancel()
-			conn, err := dialer.DialContext(dialCtx, network, address)
+			conn, err := network.DialName(dialCtx, c.opts.Network, address, h.check)
 			if err != nil {
 				c.work.Done()
 				return nil, err

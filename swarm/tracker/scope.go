@@ -1,14 +1,12 @@
 package tracker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // scope is how far an address reaches, as far as it matters here.
@@ -113,13 +111,4 @@ func (h *hops) check(a netip.Addr) error {
 		return fmt.Errorf("tracker at local address %v is not called /announce", a)
 	}
 	return nil
-}
-
-// control is a net.Dialer's ControlContext.
-func (h *hops) control(_ context.Context, _, address string, _ syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("check address: %w", err)
-	}
-	return h.check(a.Addr())
 }

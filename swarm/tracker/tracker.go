@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"swarmfs/swarm/network"
 )
 
 // Event says why an announce is made (BEP 3). The values are those of BEP 15.
@@ -128,10 +130,16 @@ type Options struct {
 	// names are resolved; an error keeps us away. It is called from several
 	// goroutines. Default: all that the package's own rules allow.
 	Allow func(netip.Addr) error
-	// ListenPacket makes the socket for UDP trackers, for the network "udp4"
-	// or "udp6", when the first one is needed. Default: any free port of the
-	// wildcard address.
-	ListenPacket func(network string) (net.PacketConn, error)
+	// Network opens the connections, and the sockets for UDP trackers. Default:
+	// the operating system's.
+	Network Network
+}
+
+// Network is what a Client needs of *network.Network.
+type Network interface {
+	Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+	ListenPacket(ctx context.Context, network, addr string) (net.PacketConn, error)
+	Resolve(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // Client announces to trackers. It is safe for concurrent use.
@@ -142,7 +150,6 @@ type Client struct {
 	httpTimeout   time.Duration
 	udpTimeout    time.Duration
 	classify      func(netip.Addr) scope
-	resolve       func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	ctx           context.Context // ends with Close
 	cancel        context.CancelFunc
 	udp           *udpClient
@@ -164,8 +171,8 @@ func NewClient(opts Options) *Client {
 	if opts.UserAgent == "" {
 		opts.UserAgent = "swarmfs/0.1"
 	}
-	if opts.ListenPacket == nil {
-		opts.ListenPacket = func(network string) (net.PacketConn, error) { return net.ListenPacket(network, ":0") }
+	if opts.Network == nil {
+		opts.Network = network.New(network.Options{})
 	}
 	c := &Client{
 		opts:          opts,
@@ -173,10 +180,11 @@ func NewClient(opts Options) *Client {
 		httpTimeout:   httpTimeout,
 		udpTimeout:    udpTimeout,
 		classify:      classify,
-		resolve:       net.DefaultResolver.LookupNetIP,
-		udp:           newUDPClient(opts.ListenPacket),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.udp = newUDPClient(func(family string) (net.PacketConn, error) {
+		return opts.Network.ListenPacket(c.ctx, family, ":0")
+	})
 	return c
 }
 

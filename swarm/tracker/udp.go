@@ -56,7 +56,7 @@ func (c *Client) resolveUDP(ctx context.Context, u *url.URL) ([]netip.AddrPort, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.headerTimeout)
 	defer cancel()
-	ips, err := c.resolve(ctx, "ip", u.Hostname())
+	ips, err := c.opts.Network.Resolve(ctx, u.Hostname())
 	if err != nil {
 		return nil, fmt.Errorf("look up name: %w", err)
 	}

@@ -250,16 +250,29 @@ func (f *fakeConn) Close() error {
 // fakeTracker returns a client whose UDP trackers are all handle, at the given
 // addresses.
 func fakeTracker(addrs []string, handle func(q udpPacket) [][]byte) *Client {
-	c := NewClient(Options{ListenPacket: func(string) (net.PacketConn, error) { return newFakeConn(handle), nil }})
-	c.resolve = func(context.Context, string, string) ([]netip.Addr, error) {
-		var out []netip.Addr
-		for _, a := range addrs {
-			out = append(out, netip.MustParseAddr(a))
-		}
-		return out, nil
-	}
-	return c
+	return NewClient(Options{Network: fakeNetwork{
+		listen: func() net.PacketConn { return newFakeConn(handle) },
+		resolve: func() ([]netip.Addr, error) {
+			var out []netip.Addr
+			for _, a := range addrs {
+				out = append(out, netip.MustParseAddr(a))
+			}
+			return out, nil
+		},
+	}})
 }
+
+// fakeNetwork has sockets that are no sockets, and one answer for all names.
+type fakeNetwork struct {
+	listen  func() net.PacketConn
+	resolve func() ([]netip.Addr, error)
+}
+
+func (f fakeNetwork) Dial(context.Context, netip.AddrPort) (net.Conn, error) { return nil, errDown }
+func (f fakeNetwork) ListenPacket(context.Context, string, string) (net.PacketConn, error) {
+	return f.listen(), nil
+}
+func (f fakeNetwork) Resolve(context.Context, string) ([]netip.Addr, error) { return f.resolve() }
 
 func TestRetransmissionsWait15Times2ToTheNSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -408,12 +421,11 @@ func TestATrackerThatWasRestartedIsConnectedToAgain(t *testing.T) {
 
 func TestCloseWaitsForAnnounces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := fakeTracker(nil, nil)
 		release := make(chan struct{})
-		c.resolve = func(context.Context, string, string) ([]netip.Addr, error) {
+		c := NewClient(Options{Network: fakeNetwork{resolve: func() ([]netip.Addr, error) {
 			<-release // a resolver that cannot be cancelled
 			return nil, errDown
-		}
+		}}})
 		var work sync.WaitGroup
 		work.Go(func() { c.Announce(t.Context(), "udp://t.example:1/announce", testRequest) })
 		synctest.Wait()

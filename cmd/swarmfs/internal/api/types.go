@@ -32,6 +32,7 @@ type AddRequest struct {
 	Label   string `json:"label"`             // what messages call it
 	Torrent []byte `json:"torrent,omitempty"` // a .torrent, or
 	Magnet  string `json:"magnet,omitempty"`
+	URL     string `json:"url,omitempty"` // or the address of a .torrent, which the mount fetches over its own network
 }
 
 // AddReply says under which name a torrent is shown.
@@ -96,10 +97,17 @@ type Status struct {
 	Uptime   float64   `json:"uptime"`
 	Listen   []string  `json:"listen"`
 	DHT      *DHT      `json:"dht,omitempty"` // nil: switched off
+	Network  Network   `json:"network"`
 	Cache    Cache     `json:"cache"`
 	Limits   Limits    `json:"limits"`
 	Torrents []Torrent `json:"torrents"`
 	Links    []Link    `json:"links"`
+}
+
+// Network is what all traffic is confined to.
+type Network struct {
+	Bind string  `json:"bind,omitempty"` // the interface or address of --bind
+	Down *string `json:"down"`           // why nothing can be sent now; null: it can
 }
 
 // Link is a magnet link whose torrent is not known yet.
