@@ -3,13 +3,11 @@ package swarm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"time"
 
-	"swarmfs/metainfo"
 	"swarmfs/swarm/engine"
 	"swarmfs/swarm/wire"
 )
@@ -85,7 +83,7 @@ func (p *peer) serve() error {
 // readLoop reads as much as there is at a time, since a read of one block each
 // costs more than all that is done with it.
 func (p *peer) readLoop() error {
-	in := inbound{p: p, buf: make([]byte, minReadBuffer)}
+	in := inbound{p: p, deliveries: deliveries{run: p.run, id: p.id}, buf: make([]byte, minReadBuffer)}
 	// What is in a draft must be told, however this ends: the loop would ask for
 	// it for ever, and the draft refuse it. Fails only when the run is over.
 	defer func() { _ = in.flush() }()
@@ -119,12 +117,12 @@ func (p *peer) readLoop() error {
 
 // inbound is a peer's receive buffer.
 type inbound struct {
+	deliveries
 	p    *peer
 	buf  []byte
-	n    int      // bytes in buf
-	got  *arrived // blocks not yet reported
-	full int      // reads in a row that filled the buffer
-	odd  int      // unasked blocks
+	n    int // bytes in buf
+	full int // reads in a row that filled the buffer
+	odd  int // unasked blocks
 }
 
 // A peer that sends blocks nobody asked for loses the connection after so many.
@@ -243,32 +241,7 @@ func (in *inbound) block(m wire.Message) error {
 		}
 		return nil
 	}
-	g := engine.Got{Piece: int(m.Index), Block: int(m.Begin / metainfo.BlockSize)}
-	if d, ok := p.run.drafts.get(g.Piece); ok {
-		kept, err := d.WriteBlock(int(m.Begin), m.Data)
-		if err != nil && !isEnded(err) {
-			return fmt.Errorf("take block %d of piece %d: %w", g.Block, g.Piece, err)
-		}
-		g.Kept, g.Gen = kept, d.gen
-	}
-	if in.got == nil {
-		in.got = arrivals.Get().(*arrived)
-		in.got.id, in.got.got = p.id, in.got.got[:0]
-	}
-	in.got.got = append(in.got.got, g)
-	if len(in.got.got) == cap(in.got.got) {
-		return in.flush()
-	}
-	return nil
-}
-
-func (in *inbound) flush() error {
-	if in.got == nil {
-		return nil
-	}
-	got := in.got
-	in.got = nil
-	return in.p.run.post(in.p.run.ctx, got)
+	return in.take(m, m.Data)
 }
 
 // writeLoop sends what the loop has queued: control messages first, then blocks.

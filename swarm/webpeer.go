@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"swarmfs/metainfo"
 	"swarmfs/swarm/engine"
 	"swarmfs/swarm/webseed"
 	"swarmfs/swarm/wire"
@@ -26,12 +25,12 @@ type webPeer struct {
 	queue webQueue
 
 	// Owned by the goroutine, and after its end by the loop.
-	streams [webStreams]*webseed.Stream // the one used last comes first
-	single  bool                        // the server does not take a second connection
-	pos     int64                       // where its last block ended
-	got     *arrived                    // blocks not yet reported
-	total   int64                       // bytes delivered
-	since   int64                       // of them since something failed
+	streams    [webStreams]*webseed.Stream // the one used last comes first
+	single     bool                        // the server does not take a second connection
+	pos        int64                       // where its last block ended
+	deliveries deliveries
+	total      int64 // bytes delivered
+	since      int64 // of them since something failed
 
 	// Owned by the loop.
 	gone  bool
@@ -52,6 +51,7 @@ const (
 func (r *run) newWebPeer(seed *webSeed) *webPeer {
 	s := r.t.session
 	p := &webPeer{run: r, id: r.t.newPeerID(), seed: seed, queue: newWebQueue(r.t.layout), single: seed.single}
+	p.deliveries = deliveries{run: r, id: p.id}
 	p.ctx, p.cancel = context.WithCancelCause(r.ctx)
 	for i := range p.streams {
 		p.streams[i] = webseed.NewStream(seed.source, webseed.Options{
@@ -160,7 +160,7 @@ func (p *webPeer) deliver(want webRequest) error {
 		p.run.t.unasked.Add(int64(n))
 		return nil
 	}
-	return p.write(want.m, b)
+	return p.deliveries.take(want.m, b)
 }
 
 // tryAgain reports whether what failed may go well when it is tried again at once.
@@ -179,34 +179,9 @@ func (p *webPeer) tryAgain(err error) bool {
 	return true
 }
 
-func (p *webPeer) write(m wire.Message, b []byte) error {
-	g := engine.Got{Piece: int(m.Index), Block: int(m.Begin / metainfo.BlockSize)}
-	if d, ok := p.run.drafts.get(g.Piece); ok {
-		kept, err := d.WriteBlock(int(m.Begin), b)
-		if err != nil && !isEnded(err) {
-			return err
-		}
-		g.Kept, g.Gen = kept, d.gen
-	}
-	if p.got == nil {
-		p.got = arrivals.Get().(*arrived)
-		p.got.id, p.got.got = p.id, p.got.got[:0]
-	}
-	p.got.got = append(p.got.got, g)
-	if len(p.got.got) == cap(p.got.got) {
-		return p.flush()
-	}
-	return nil
-}
-
 func (p *webPeer) flush() error {
 	for _, s := range p.streams {
 		p.run.t.unasked.Add(s.TakeSkipped())
 	}
-	if p.got == nil {
-		return nil
-	}
-	got := p.got
-	p.got = nil
-	return p.run.post(p.run.ctx, got)
+	return p.deliveries.flush()
 }
